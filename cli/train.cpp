@@ -1,0 +1,32 @@
+// lathe train
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "cli/commands.h"
+#include "cli/run_options.h"
+#include "parallel/single_communicator.h"
+#include "train/device.h"
+#include "train/run.h"
+
+namespace lathe {
+namespace {
+
+int run_train(const RunOptions& options) {
+    const RunConfig config = load_run_config(options.config_file(), options.overrides());
+    const std::unique_ptr<Backend> backend = make_backend(config.device);
+    const std::unique_ptr<Communicator> world = make_single_communicator();
+    return run_training(config, *backend, *world);
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, Action& action) {
+    CLI::App* command =
+        app.add_subcommand("train", "Train a model on a folder made by lathe prepare.");
+    auto options = std::make_shared<RunOptions>();
+    add_run_options(*command, *options);
+    command->callback([&action, options] { action = [options] { return run_train(*options); }; });
+}
+
+}  // namespace lathe

@@ -1,0 +1,139 @@
+// Backend: one device. Memory, streams, events, and every operation of kernels/operations.h.
+//
+// The trainer is written once against this class and runs on `reference` (naive, exact, the
+// specification), `cpu` (fast), and later on CUDA and dry backends. Everything issued to one stream
+// happens in the order of issue; different streams are ordered only by events. On the CPU a stream
+// runs at once, in the calling thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "kernels/buffer.h"
+#include "kernels/operations.h"
+
+namespace lathe {
+
+/// Operations run on `compute`; collectives, and what prepares or consumes their data, on
+/// `communication`.
+enum class Stream { compute, communication };
+
+/// A point in a stream, made by Backend::record.
+struct Event {
+    int64_t ticket = 0;
+};
+
+/// What a device is and what it does well.
+struct DeviceInfo {
+    std::string kind;     ///< "reference", "cpu", "cuda"
+    std::string name;     ///< e.g. the processor's name and its widest instruction set
+    int num_threads = 1;  ///< host threads that operations use
+    DType preferred_dtype =
+        DType::f32;  ///< what `--dtype auto` means: bf16 only where it is faster
+};
+
+/// Bytes in use now and at most so far, by category; a total's peak is the peak of the sum, not the
+/// sum of peaks.
+struct MemoryUsage {
+    std::array<int64_t, kNumMemoryCategories> current_bytes{};
+    std::array<int64_t, kNumMemoryCategories> peak_bytes{};
+    int64_t total_bytes = 0;
+    int64_t total_peak_bytes = 0;
+};
+
+/// Abstract device. Not thread-safe: one thread drives a backend.
+class Backend {
+  public:
+    Backend() = default;
+    Backend(const Backend&) = delete;
+    Backend& operator=(const Backend&) = delete;
+    virtual ~Backend() = default;
+
+    virtual const DeviceInfo& device() const = 0;
+
+    // Memory. Host pointers are ordinary memory; device pointers live in Tensors.
+
+    /// Memory of undefined content, aligned to 256 bytes; throws Error naming the category and the
+    /// size when there is none.
+    Buffer allocate(Shape shape, DType dtype, MemoryCategory category);
+    MemoryUsage memory() const { return usage_; }
+    /// Forgets peaks so far: they become the present usage.
+    void reset_peaks();
+
+    /// Copies between tensors of equal type and size on this device, in order on `stream`.
+    virtual void copy(const Tensor& destination, const Tensor& source, Stream stream) = 0;
+    /// Copies `source.bytes()` of host memory; the host memory may be reused on return.
+    virtual void copy_from_host(const Tensor& destination, const void* source) = 0;
+    /// Waits for the compute stream, then copies to the host.
+    virtual void copy_to_host(void* destination, const Tensor& source) = 0;
+    /// Sets every byte to 0.
+    virtual void fill_zero(const Tensor& tensor, Stream stream) = 0;
+
+    // Streams.
+
+    virtual Event record(Stream stream) = 0;
+    /// Work issued to `stream` from now on waits for the event.
+    virtual void wait(Stream stream, Event event) = 0;
+    /// Blocks the host until everything issued to `stream` is done.
+    virtual void synchronize(Stream stream) = 0;
+    /// Runs a host function in order with what else is issued to `stream` (a collective of host
+    /// memory, say). An exception it throws reaches the next wait for the stream. Here, streams run
+    /// at once: so does the function.
+    virtual void run_on_host(Stream stream, std::function<void()> function);
+
+    // Operations: run(op) checks the arguments and issues the operation; workspace_bytes(op) is
+    // what its `workspace` must hold, and depends on shapes and types only.
+
+#define LATHE_DECLARE_OPERATION(Operation)                              \
+    void run(const Operation& op, Stream stream = Stream::compute) {    \
+        check(op);                                                      \
+        check_workspace(workspace_bytes(op), op.workspace, #Operation); \
+        execute(op, stream);                                            \
+    }                                                                   \
+    virtual int64_t workspace_bytes(const Operation& op) const = 0;
+    LATHE_OPERATIONS(LATHE_DECLARE_OPERATION)
+#undef LATHE_DECLARE_OPERATION
+
+  protected:
+    /// Device memory of at least `bytes` (> 0), or nullptr when there is none.
+    virtual void* allocate_bytes(int64_t bytes) = 0;
+    virtual void free_bytes(void* data, int64_t bytes) noexcept = 0;
+
+#define LATHE_DECLARE_EXECUTE(Operation) \
+    virtual void execute(const Operation& op, Stream stream) = 0;
+    LATHE_OPERATIONS(LATHE_DECLARE_EXECUTE)
+#undef LATHE_DECLARE_EXECUTE
+
+  private:
+    friend class Buffer;
+    void release(const Tensor& tensor, MemoryCategory category) noexcept;
+    static void check_workspace(int64_t needed_bytes, const Tensor& workspace,
+                                const char* operation);
+
+    MemoryUsage usage_;
+};
+
+/// Runs `op` with workspace taken from a buffer that grows on first use and is then kept: nothing
+/// is allocated in a steady state. One Workspace serves one stream.
+class Workspace {
+  public:
+    explicit Workspace(Backend& backend) : backend_(backend) {}
+
+    template <typename Operation>
+    void run(Operation op, Stream stream = Stream::compute) {
+        op.workspace = reserve(backend_.workspace_bytes(op));
+        backend_.run(op, stream);
+    }
+    Backend& backend() const { return backend_; }
+
+  private:
+    Tensor reserve(int64_t bytes);
+
+    Backend& backend_;
+    Buffer buffer_;
+};
+
+}  // namespace lathe

@@ -1,0 +1,13 @@
+// The CPU backend: oneDNN for matrix products, Highway and OpenMP for the rest, blocked flash attention.
+#pragma once
+
+#include <memory>
+
+#include "kernels/backend.h"
+
+namespace lathe {
+
+/// f32 and bf16. Results do not depend on num_threads (at least 1).
+std::unique_ptr<Backend> make_cpu_backend(int num_threads);
+
+}  // namespace lathe

@@ -1,0 +1,271 @@
+// Matmul: the output is cut into tiles by shapes alone; each is the product of a packed right
+// operand and (packed where its rows are not dense, or badly spread over the cache's sets) left
+// operand, made by one thread, and finished by the epilogue while in that thread's cache.
+#include <algorithm>
+#include <array>
+
+#include "kernels/cpu/cpu_backend_impl.h"
+#include "kernels/cpu/epilogue.h"
+#include "kernels/cpu/gemv.h"
+#include "kernels/cpu/pack.h"
+#include "kernels/cpu/threads.h"
+
+namespace lathe::cpu {
+namespace {
+
+/// Up to here a product is bound by reading b, and packing it would be the greater part.
+constexpr int64_t kFewRows = 12;
+constexpr int64_t kTileRows = 64;
+constexpr int64_t kTileColumns = 256;
+constexpr int64_t kDepthChunk = 512;
+constexpr int64_t kPanelBudgetBytes = int64_t{16} << 20;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+int64_t depth_of(const Matmul& op) { return op.transpose_a ? op.a.rows() : op.a.columns(); }
+
+/// How one product is cut. A function of shapes, types and the processor.
+struct MatmulPlan {
+    int64_t m, n, k;
+    DType operand;
+    PanelLayout layout;
+    int64_t tile_m, tile_n;
+    int64_t chunk_k;    ///< the sum over K' runs in chunks, one product each
+    bool pack_a;        ///< otherwise a is used in place, in one chunk
+    int64_t stripe_m;   ///< rows of a packed at a time
+    int64_t stripe_n;   ///< columns of b packed at a time
+
+    int64_t chunk_end(int64_t k0) const { return std::min(k, k0 + chunk_k); }
+    int64_t panel_elements() const {  // of one packed tile_n x k operand
+        int64_t elements = 0;
+        for (int64_t k0 = 0; k0 < k; k0 += chunk_k) {
+            elements += layout.size(chunk_end(k0) - k0, tile_n);
+        }
+        return elements;
+    }
+    int64_t right_bytes() const {
+        return round_up(ceil_div(stripe_n, tile_n) * panel_elements() * size_of(operand), 256);
+    }
+    int64_t left_bytes() const {
+        return pack_a ? round_up(stripe_m * k * size_of(operand), 256) : 0;
+    }
+};
+
+/// The tile of `extent` nearest below `most` that cuts it evenly, a multiple of `unit`.
+int64_t even_tile(int64_t extent, int64_t most, int64_t unit) {
+    const int64_t pieces = ceil_div(extent, most);
+    return round_up(ceil_div(extent, pieces), unit);
+}
+
+MatmulPlan make_plan(const Matmul& op, const MatmulSupport& support) {
+    MatmulPlan plan{};
+    plan.n = op.d.columns();
+    plan.m = op.d.rows();
+    plan.k = depth_of(op);
+    plan.operand = support.operand_dtype(op.a.dtype());
+    plan.layout = support.layout(plan.operand, plan.n);
+    const int64_t unit_n = std::max<int64_t>(plan.layout.width, 16);
+    plan.tile_m = even_tile(plan.m, kTileRows, 8);
+    plan.tile_n = even_tile(plan.n, kTileColumns, unit_n);
+    // Few tiles leave threads idle at the end: halve them while they stay worth a call.
+    constexpr int64_t kEnoughTiles = 32;
+    if (ceil_div(plan.m, plan.tile_m) * ceil_div(plan.n, plan.tile_n) < kEnoughTiles) {
+        plan.tile_n = even_tile(plan.n, kTileColumns / 2, unit_n);
+        plan.tile_m = even_tile(plan.m, kTileRows * 3 / 4, 8);
+    }
+    plan.tile_m = std::min(plan.tile_m, plan.m);
+    // Rows a multiple of 4 KiB apart fall into one set of the first-level cache.
+    const bool bad_stride = plan.k * size_of(plan.operand) % 4096 == 0;
+    plan.pack_a = op.transpose_a || plan.operand != op.a.dtype() || bad_stride;
+    plan.chunk_k = plan.pack_a ? std::min(plan.k, even_tile(plan.k, kDepthChunk, 32)) : plan.k;
+    const int64_t row_bytes = plan.k * size_of(plan.operand);
+    const int64_t stripe = std::max<int64_t>(kPanelBudgetBytes / row_bytes, 4 * kTileColumns);
+    plan.stripe_n = std::min(round_up(plan.n, plan.tile_n), round_up(stripe, plan.tile_n));
+    plan.stripe_m = std::min(plan.m, round_up(stripe, plan.tile_m));
+    return plan;
+}
+
+/// `left` and `right` of one (row tile, column tile) are products over chunks of K'.
+class TiledProduct {
+  public:
+    TiledProduct(const Matmul& op, const MatmulPlan& plan, TileMatmul& tiles)
+        : op_(op), plan_(plan), tiles_(tiles) {
+        auto* workspace = static_cast<std::byte*>(op.workspace.data());
+        right_ = workspace;
+        left_ = workspace + plan.right_bytes();
+        const int64_t n_stride = op.transpose_b ? plan.k : plan.n;
+        b_ = {op.b.data(), op.b.dtype(), n_stride, op.transpose_b};
+        a_ = {op.a.data(), op.a.dtype(), op.transpose_a ? plan.m : plan.k, op.transpose_a};
+        make_primitives();
+    }
+
+    /// To be called by every thread of a team.
+    void run(int thread, std::byte* scratch) {
+        for (int64_t n0 = 0; n0 < plan_.n; n0 += plan_.stripe_n) {
+            const int64_t n1 = std::min(plan_.n, n0 + plan_.stripe_n);
+            pack_right_stripe(n0, n1);
+            for (int64_t m0 = 0; m0 < plan_.m; m0 += plan_.stripe_m) {
+                const int64_t m1 = std::min(plan_.m, m0 + plan_.stripe_m);
+                if (plan_.pack_a) {
+                    pack_left_stripe(m0, m1);
+                }
+                const int64_t rows = ceil_div(m1 - m0, plan_.tile_m);
+                const int64_t columns = ceil_div(n1 - n0, plan_.tile_n);
+                team_for(rows * columns, [&](int64_t i) {
+                    // Rows fastest: a thread's next tile mostly shares its right operand.
+                    const int64_t row = m0 + i % rows * plan_.tile_m;
+                    const int64_t column = i / rows;
+                    multiply_tile(thread, reinterpret_cast<float*>(scratch), m0, m1, row, n0,
+                                  column);
+                });
+            }
+        }
+    }
+
+  private:
+    int64_t num_chunks() const { return ceil_div(plan_.k, plan_.chunk_k); }
+
+    /// Index of the primitive for a tile that is or is not the last in each dimension.
+    static size_t variant(bool short_m, bool short_n, bool short_k, bool accumulate) {
+        return size_t{short_m} * 8 + size_t{short_n} * 4 + size_t{short_k} * 2 +
+               size_t{accumulate};
+    }
+
+    void make_primitives() {
+        const int64_t last_m = plan_.m % plan_.tile_m;
+        const int64_t last_n = plan_.n % plan_.tile_n;
+        const int64_t last_k = plan_.k % plan_.chunk_k;
+        for (const bool short_m : {false, true}) {
+            for (const bool short_n : {false, true}) {
+                for (const bool short_k : {false, true}) {
+                    for (const bool accumulate : {false, true}) {
+                        const int64_t m = short_m ? last_m : plan_.tile_m;
+                        const int64_t n = short_n ? last_n : std::min(plan_.tile_n, plan_.n);
+                        const int64_t k = short_k ? last_k : plan_.chunk_k;
+                        // A short chunk is the last of several, so it always accumulates.
+                        const bool occurs = m > 0 && n > 0 && k > 0 && !(short_k && !accumulate) &&
+                                            !(accumulate && num_chunks() == 1);
+                        if (occurs) {
+                            primitives_[variant(short_m, short_n, short_k, accumulate)] =
+                                tiles_.get({m, n, k, plan_.operand, plan_.layout.width, accumulate});
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    std::byte* right_tile(int64_t column, int64_t k0) {
+        const int64_t before = column * plan_.panel_elements() +
+                               (k0 == 0 ? 0
+                                        : k0 / plan_.chunk_k *
+                                              plan_.layout.size(plan_.chunk_k, plan_.tile_n));
+        return right_ + before * size_of(plan_.operand);
+    }
+
+    void pack_right_stripe(int64_t n0, int64_t n1) {
+        const int64_t columns = ceil_div(n1 - n0, plan_.tile_n);
+        team_for(columns * num_chunks(), [&](int64_t i) {
+            const int64_t column = i / num_chunks();
+            const int64_t k0 = i % num_chunks() * plan_.chunk_k;
+            const int64_t n = n0 + column * plan_.tile_n;
+            pack_right(right_tile(column, k0), plan_.operand, plan_.layout, b_.at(k0, n),
+                       plan_.chunk_end(k0) - k0, std::min(plan_.tile_n, plan_.n - n));
+        });
+    }
+
+    /// Packed rows of a chunk of K' lie one after another, chunk after chunk.
+    std::byte* left_rows(int64_t m0, int64_t m1, int64_t row, int64_t k0) {
+        const int64_t elements = k0 * (m1 - m0) + (row - m0) * (plan_.chunk_end(k0) - k0);
+        return left_ + elements * size_of(plan_.operand);
+    }
+
+    void pack_left_stripe(int64_t m0, int64_t m1) {
+        const int64_t tiles = ceil_div(m1 - m0, plan_.tile_m);
+        team_for(tiles * num_chunks(), [&](int64_t i) {
+            const int64_t row = m0 + i % tiles * plan_.tile_m;
+            const int64_t k0 = i / tiles * plan_.chunk_k;
+            pack_left(left_rows(m0, m1, row, k0), plan_.operand, a_.at(row, k0),
+                      std::min(plan_.tile_m, m1 - row), plan_.chunk_end(k0) - k0);
+        });
+    }
+
+    void multiply_tile(int thread, float* sums, int64_t m0, int64_t m1, int64_t row, int64_t n0,
+                       int64_t column) {
+        const int64_t n = n0 + column * plan_.tile_n;
+        const int64_t rows = std::min(plan_.tile_m, m1 - row);
+        const int64_t columns = std::min(plan_.tile_n, plan_.n - n);
+        for (int64_t k0 = 0; k0 < plan_.k; k0 += plan_.chunk_k) {
+            const bool short_k = plan_.chunk_end(k0) - k0 < plan_.chunk_k;
+            const bool short_n = columns < std::min(plan_.tile_n, plan_.n);
+            const auto* primitive =
+                primitives_[variant(rows < plan_.tile_m, short_n, short_k, k0 > 0)];
+            const void* left =
+                plan_.pack_a ? left_rows(m0, m1, row, k0) : a_.at(row, 0).data;
+            tiles_.run(primitive, thread, left, right_tile(column, k0), sums);
+        }
+        apply_epilogue(op_, sums, columns, row, rows, n, columns);
+    }
+
+    const Matmul& op_;
+    const MatmulPlan& plan_;
+    TileMatmul& tiles_;
+    std::byte* right_;
+    std::byte* left_;
+    MatrixView a_;
+    MatrixView b_;
+    std::array<TileMatmul::Primitive, 16> primitives_{};
+};
+
+/// Rows of a as f32, then the sums.
+int64_t few_rows_bytes(int64_t m, int64_t n, int64_t k) {
+    return m * (k + n) * static_cast<int64_t>(sizeof(float));
+}
+
+void run_few_rows(const Matmul& op, int num_threads) {
+    const int64_t m = op.d.rows();
+    const int64_t n = op.d.columns();
+    const int64_t k = depth_of(op);
+    auto* a = static_cast<float*>(op.workspace.data());
+    float* sums = a + m * k;
+    for (int64_t i = 0; i < m; ++i) {
+        widen_strided(a + i * k, op.a, op.transpose_a ? i : i * k, op.transpose_a ? m : 1, k);
+    }
+    // Columns do not depend on each other, so the cut may depend on the number of threads.
+    constexpr int64_t kGrainColumns = 64;
+    parallel_ranges(num_threads, n, kGrainColumns, [&](int64_t begin, int64_t end) {
+        multiply_few_rows(op, a, m, k, begin, end, sums + begin, n);
+        apply_epilogue(op, sums + begin, n, 0, m, begin, end - begin);
+    });
+}
+
+bool has_few_rows(const Matmul& op) { return op.d.rows() <= kFewRows || depth_of(op) == 0; }
+
+}  // namespace
+
+int64_t CpuBackend::workspace_bytes(const Matmul& op) const {
+    if (op.d.size() == 0) {
+        return 0;
+    }
+    if (has_few_rows(op)) {
+        return few_rows_bytes(op.d.rows(), op.d.columns(), depth_of(op));
+    }
+    const MatmulPlan plan = make_plan(op, support_);
+    return plan.right_bytes() + plan.left_bytes();
+}
+
+void CpuBackend::execute(const Matmul& op, Stream) {
+    if (op.d.size() == 0) {
+        return;
+    }
+    if (has_few_rows(op)) {
+        run_few_rows(op, num_threads());
+        return;
+    }
+    const MatmulPlan plan = make_plan(op, support_);
+    TiledProduct product(op, plan, tiles_);
+    run_team(num_threads(),
+             [&](int thread) { product.run(thread, thread_scratch(thread)); });
+}
+
+}  // namespace lathe::cpu

@@ -1,0 +1,297 @@
+#include "parallel/param_store.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace lathe {
+namespace {
+
+constexpr int64_t kNone = -1;
+
+/// One rank's first bad gradient, sent as bytes: unit -1 when it has none.
+struct BadElement {
+    int64_t unit = kNone;
+    int64_t offset = 0;
+};
+
+template <typename T>
+std::span<const std::byte> bytes_of(const std::vector<T>& values) {
+    return std::as_bytes(std::span<const T>(values));
+}
+
+}  // namespace
+
+ParamStore::ParamStore(const ParamLayout& layout, Backend& backend, ProcessGroups& groups,
+                       DType compute, const ParallelConfig& config)
+    : layout_(layout),
+      backend_(backend),
+      groups_(groups),
+      sharding_(groups.sharding()),
+      compute_(compute),
+      accumulation_(accumulation_dtype(compute)),
+      workspace_(backend),
+      gathered_(layout, backend, groups, compute, config.prefetch),
+      reducer_(make_gradient_reducer(config, layout, backend, groups, accumulation_)) {
+    for (int unit = 0; unit < layout.num_units(); ++unit) {
+        const auto optimizer_row = [&] {
+            return backend.allocate({sharding_.optimizer_range(unit_size(unit)).size()},
+                                    accumulation_, MemoryCategory::optimizer);
+        };
+        Unit rows;
+        rows.parameters = backend.allocate({sharding_.parameter_range(unit_size(unit)).size()},
+                                           compute_, MemoryCategory::parameters);
+        if (has_master()) {
+            rows.master = optimizer_row();
+        }
+        rows.first_moment = optimizer_row();
+        rows.second_moment = optimizer_row();
+        gathered_.set_local(unit, rows.parameters);
+        units_.push_back(std::move(rows));
+    }
+}
+
+void ParamStore::begin_round(int num_active, int64_t step) {
+    num_active_ = num_active;
+    step_ = step;
+    gathered_.set_step(step);
+}
+
+Tensor ParamStore::gradients(int unit) {
+    Buffer& gradient = units_.at(static_cast<size_t>(unit)).gradient;
+    if (!gradient) {
+        gradient = backend_.allocate({unit_size(unit)}, accumulation_, MemoryCategory::gradients);
+        zero_padding(unit, gradient);
+    }
+    return gradient;
+}
+
+void ParamStore::gradients_ready(int unit) {
+    Buffer& gradient = units_.at(static_cast<size_t>(unit)).gradient;
+    LATHE_CHECK(static_cast<bool>(gradient) == (sharding_.rank() < num_active_),
+                "the gradient of unit {} is ready but {}",
+                layout_.units()[static_cast<size_t>(unit)].name,
+                gradient ? "this rank has no micro-batch" : "was never written");
+    reducer_->add(unit, std::move(gradient), num_active_, step_);
+}
+
+void ParamStore::zero_padding(int unit, const Tensor& gradient) {
+    int64_t end = 0;
+    const auto zero = [&](int64_t begin, int64_t until) {
+        if (begin < until) {
+            backend_.fill_zero(gradient.slice(begin, until), Stream::compute);
+        }
+    };
+    for (const ParamTensor& tensor : layout_.tensors_of(unit)) {
+        zero(end, tensor.offset);
+        end = tensor.offset + tensor.shape.size();
+    }
+    zero(end, gradient.size());
+}
+
+double ParamStore::squared_gradient_norm() {
+    reducer_->finish(step_);
+    std::vector<double> mine;
+    for (int unit = 0; unit < layout_.num_units(); ++unit) {
+        const Tensor sum = reducer_->owned(unit);
+        if (sum.size() == 0) {
+            continue;
+        }
+        const int64_t chunks = sum.size() / kChunkElements;
+        const Buffer partial = backend_.allocate({chunks}, DType::f64, MemoryCategory::workspace);
+        workspace_.run(SquaredNorm{.x = sum, .partial = partial});
+        mine.resize(mine.size() + static_cast<size_t>(chunks));
+        backend_.copy_to_host(mine.data() + mine.size() - chunks, partial);
+    }
+    const auto all = groups_.world().all_gather_bytes(
+        bytes_of(mine), {.tensor = "the gradient norm", .step = step_});
+    std::vector<size_t> next(all.size(), 0);
+    double sum = 0.0;
+    for (int unit = 0; unit < layout_.num_units(); ++unit) {
+        for (const int rank : sharding_.owners_in_order()) {
+            const int64_t chunks = sharding_.owned(unit_size(unit), rank).size() / kChunkElements;
+            const auto index = static_cast<size_t>(rank);
+            for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+                double value = 0.0;
+                std::memcpy(&value, all[index].data() + next[index], sizeof(value));
+                next[index] += sizeof(value);
+                sum += value;
+            }
+        }
+    }
+    return sum;
+}
+
+std::optional<std::string> ParamStore::first_bad_gradient() {
+    std::vector<BadElement> mine(1);
+    for (int unit = layout_.num_units() - 1; unit >= 0 && mine[0].unit == kNone; --unit) {
+        const std::vector<float> values = read(reducer_->owned(unit));
+        const auto bad =
+            std::find_if(values.begin(), values.end(), [](float x) { return !std::isfinite(x); });
+        if (bad != values.end()) {
+            mine[0] = {.unit = unit,
+                       .offset = sharding_.owned(unit_size(unit), sharding_.rank()).begin +
+                                 (bad - values.begin())};
+        }
+    }
+    const auto all = groups_.world().all_gather_bytes(bytes_of(mine),
+                                                      {.tensor = "bad gradients", .step = step_});
+    BadElement first;
+    for (const auto& bytes : all) {
+        BadElement other;
+        std::memcpy(&other, bytes.data(), sizeof(other));
+        if (other.unit > first.unit || (other.unit == first.unit && other.offset < first.offset)) {
+            first = other;
+        }
+    }
+    const ParamTensor* tensor =
+        first.unit == kNone ? nullptr : layout_.at(static_cast<int>(first.unit), first.offset);
+    return tensor == nullptr ? std::nullopt : std::optional(tensor->name);
+}
+
+void ParamStore::update(const OptimizerStep& step) {
+    OptimizerStep undecayed = step;
+    undecayed.weight_decay = 0.0;
+    for (int unit = 0; unit < layout_.num_units(); ++unit) {
+        const Buffer gradient = reducer_->take(unit, step_);
+        const Range range = sharding_.optimizer_range(unit_size(unit));
+        const int64_t decayed_end = layout_.units()[static_cast<size_t>(unit)].decayed_end;
+        update_range(unit, gradient, intersect(range, {0, decayed_end}), step);
+        update_range(unit, gradient, intersect(range, {decayed_end, unit_size(unit)}), undecayed);
+        gathered_.refresh(unit);
+    }
+}
+
+void ParamStore::update_range(int unit, const Tensor& gradient, Range range,
+                              const OptimizerStep& step) {
+    if (range.empty()) {
+        return;
+    }
+    // The random numbers of stochastic rounding are counted over all units, so that no two elements
+    // share one.
+    int64_t first_element = range.begin;
+    for (int before = 0; before < unit; ++before) {
+        first_element += unit_size(before);
+    }
+    const auto part = [&](ParamState state) {
+        const Held here = held(unit, state);
+        return slice(here.row, range, here.range.begin);
+    };
+    workspace_.run(
+        AdamW{.gradient = slice(gradient, range, sharding_.optimizer_range(unit_size(unit)).begin),
+              .master = part(ParamState::master),
+              .first_moment = part(ParamState::first_moment),
+              .second_moment = part(ParamState::second_moment),
+              .parameter = has_master() ? part(ParamState::parameters) : Tensor(),
+              .learning_rate = static_cast<float>(step.learning_rate),
+              .beta1 = static_cast<float>(step.beta1),
+              .beta2 = static_cast<float>(step.beta2),
+              .epsilon = static_cast<float>(step.epsilon),
+              .weight_decay = static_cast<float>(step.weight_decay),
+              .gradient_scale = static_cast<float>(step.gradient_scale),
+              .step = step.update,
+              .stochastic_rounding = step.stochastic_rounding && has_master(),
+              .seed = step.seed,
+              .first_element = first_element});
+}
+
+Range ParamStore::held_range(int unit, ParamState state, int rank) const {
+    const bool parameters =
+        state == ParamState::parameters || (state == ParamState::master && !has_master());
+    const bool sharded = parameters ? sharding_.shards_parameters() : sharding_.shards_optimizer();
+    return sharded ? sharding_.shard(unit_size(unit), rank) : Range{0, unit_size(unit)};
+}
+
+ParamStore::Held ParamStore::held(int unit, ParamState state) const {
+    const Unit& rows = units_.at(static_cast<size_t>(unit));
+    const Range range = held_range(unit, state, sharding_.rank());
+    switch (state) {
+        case ParamState::master:
+            return {has_master() ? rows.master : rows.parameters, range};
+        case ParamState::first_moment:
+            return {rows.first_moment, range};
+        case ParamState::second_moment:
+            return {rows.second_moment, range};
+        case ParamState::parameters:
+            break;
+    }
+    return {rows.parameters, range};
+}
+
+std::vector<float> ParamStore::read(const Tensor& row) {
+    std::vector<float> values(static_cast<size_t>(row.size()));
+    if (row.size() == 0) {
+        return values;
+    }
+    if (row.dtype() == DType::f32) {
+        backend_.copy_to_host(values.data(), row);
+        return values;
+    }
+    const Buffer widened = backend_.allocate({row.size()}, DType::f32, MemoryCategory::workspace);
+    workspace_.run(Cast{.x = row, .y = widened});
+    backend_.copy_to_host(values.data(), widened);
+    return values;
+}
+
+std::vector<float> ParamStore::gather(int unit, ParamState state, int root) {
+    gathered_.settle(unit);
+    const Held mine = held(unit, state);
+    const bool at_root = sharding_.rank() == root;
+    if (held_range(unit, state, root).size() == unit_size(unit)) {
+        return at_root ? read(mine.row) : std::vector<float>();
+    }
+    // Only the ranks of the root's replica send; the others take part with nothing.
+    std::vector<Tensor> send(static_cast<size_t>(sharding_.world_size()));
+    std::vector<Tensor> receive(send.size());
+    Buffer whole;
+    if (at_root) {
+        whole =
+            backend_.allocate({unit_size(unit)}, mine.row.dtype(), MemoryCategory::communication);
+        backend_.copy(slice(whole, mine.range), mine.row, Stream::compute);
+    }
+    for (int rank = 0; rank < sharding_.world_size(); ++rank) {
+        const bool sends = rank != root && sharding_.replica_of(rank) == sharding_.replica_of(root);
+        if (sends && at_root) {
+            receive[static_cast<size_t>(rank)] = slice(whole, held_range(unit, state, rank));
+        } else if (sends && rank == sharding_.rank()) {
+            send[static_cast<size_t>(root)] = mine.row;
+        }
+    }
+    backend_.wait(Stream::communication, backend_.record(Stream::compute));
+    const std::string& name = layout_.units()[static_cast<size_t>(unit)].name;
+    groups_.world().all_to_all(send, receive, {.tensor = "a checkpoint of " + name, .step = step_});
+    backend_.wait(Stream::compute, backend_.record(Stream::communication));
+    return at_root ? read(whole) : std::vector<float>();
+}
+
+void ParamStore::write(int unit, ParamState state, int64_t first, std::span<const float> values) {
+    const Held here = held(unit, state);
+    const Range range = intersect(here.range, {first, first + static_cast<int64_t>(values.size())});
+    if (range.empty()) {
+        return;
+    }
+    const Tensor destination = slice(here.row, range, here.range.begin);
+    const float* source = values.data() + (range.begin - first);
+    if (destination.dtype() == DType::f32) {
+        backend_.copy_from_host(destination, source);
+        return;
+    }
+    const Buffer wide = backend_.allocate({range.size()}, DType::f32, MemoryCategory::workspace);
+    backend_.copy_from_host(wide, source);
+    workspace_.run(Cast{.x = wide, .y = destination});
+}
+
+void ParamStore::initialize(const ModelConfig& config, uint64_t seed) {
+    for (int unit = 0; unit < layout_.num_units(); ++unit) {
+        for (const ParamState state : {ParamState::parameters, ParamState::master}) {
+            const Range range = held_range(unit, state, sharding_.rank());
+            std::vector<float> values(static_cast<size_t>(range.size()));
+            lathe::initialize(layout_, config, unit, range.begin, seed, values);
+            write(unit, state, range.begin, values);
+        }
+        backend_.fill_zero(held(unit, ParamState::first_moment).row, Stream::compute);
+        backend_.fill_zero(held(unit, ParamState::second_moment).row, Stream::compute);
+    }
+}
+
+}  // namespace lathe

@@ -1,0 +1,153 @@
+// Bad input gets one line on standard error that names what is wrong and the mend, exit code 2, and
+// leaves nothing behind.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "kernels/files.h"
+#include "tests/support/small_corpus.h"
+
+namespace lathe::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+void expect_refused(const std::vector<std::string>& arguments,
+                    const std::vector<std::string>& named) {
+    const ProcessResult result = run_lathe(arguments);
+    std::string command;
+    for (const std::string& argument : arguments) {
+        command += " " + argument;
+    }
+    EXPECT_EQ(result.exit_code, 2) << command << "\n" << result.err;
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << command << "\n"
+                                                                         << result.err;
+    for (const std::string& text : named) {
+        EXPECT_NE(result.err.find(text), std::string::npos)
+            << command << "\n'" << text << "' not in: " << result.err;
+    }
+}
+
+class BadInput : public ::testing::Test {
+  protected:
+    static void SetUpTestSuite() {
+        folder_ = new TemporaryFolder();
+        data_ = prepare_small_data(*folder_);
+    }
+    static void TearDownTestSuite() {
+        delete folder_;
+        folder_ = nullptr;
+    }
+
+    static std::vector<std::string> train(std::vector<std::string> more,
+                                          const std::string& data = data_) {
+        std::vector<std::string> arguments = {
+            "train", "--data",         data, "--output",          output(), "--steps",
+            "3",     "--layers",       "1",  "--channels",        "32",     "--heads",
+            "2",     "--feed-forward", "64", "--sequence-length", "16",     "--micro-batch",
+            "2",     "--global-batch", "2"};
+        arguments.insert(arguments.end(), more.begin(), more.end());
+        return arguments;
+    }
+    static std::string output() { return *folder_ / "run"; }
+
+    /// A copy of the prepared data that a test may damage.
+    static std::string damaged_copy(const std::string& name) {
+        const std::string copy = *folder_ / name;
+        fs::copy(data_, copy, fs::copy_options::recursive);
+        return copy;
+    }
+
+    void TearDown() override {
+        EXPECT_FALSE(fs::exists(output())) << "bad input left a run folder behind";
+    }
+
+    static TemporaryFolder* folder_;
+    static std::string data_;
+};
+TemporaryFolder* BadInput::folder_ = nullptr;
+std::string BadInput::data_;
+
+TEST_F(BadInput, UnknownOptionsAndCommands) {
+    expect_refused({"tarin"}, {"tarin"});
+    expect_refused({}, {"subcommand"});
+    expect_refused(train({"--microbatch", "3"}), {"--microbatch", "--micro-batch"});
+    expect_refused(train({"--micro-batch", "three"}), {"micro-batch", "three"});
+    expect_refused(train({"--micro-batch", "1e3"}), {"micro-batch", "1e3"});
+    expect_refused({"generate"}, {"--model"});
+}
+
+TEST_F(BadInput, ConfigurationFiles) {
+    const std::string file = *folder_ / "bad.toml";
+    expect_refused(train({"--config", *folder_ / "none.toml"}), {"none.toml"});
+    write_file(file, "[train]\nmicro-bacth = 4\n");
+    expect_refused(train({"--config", file}), {"bad.toml:2", "micro-bacth", "micro-batch"});
+    write_file(file, "[train]\nlearning-rate = 0.1\n");
+    expect_refused(train({"--config", file}), {"bad.toml:2", "learning-rate", "[optimizer]"});
+    write_file(file, "[train\n");
+    expect_refused(train({"--config", file}), {"bad.toml:"});
+    write_file(file, "[train]\nglobal-batch = \"many\"\n");
+    expect_refused(train({"--config", file}), {"bad.toml:2", "global-batch", "many"});
+}
+
+TEST_F(BadInput, ImpossibleShapes) {
+    expect_refused(train({"--heads", "5"}), {"heads", "5", "32"});
+    expect_refused(train({"--heads", "4", "--kv-heads", "3"}), {"kv-heads", "3"});
+    expect_refused(train({"--global-batch", "3"}), {"global-batch", "3", "micro-batch"});
+    expect_refused(train({"--context-length", "8"}), {"sequence-length", "16", "8"});
+    expect_refused(train({"--layers", "0"}), {"layers", "0"});
+    expect_refused(train({"--steps", "0"}), {"steps", "0"});
+    expect_refused(train({"--vocabulary-size", "100"}), {"vocabulary-size", "100", "320"});
+    expect_refused(train({"--sequence-length", "100000"}), {"100000"});
+    expect_refused(train({"--preset", "gpt3"}), {"preset", "gpt3", "gpt2-124m"});
+}
+
+TEST_F(BadInput, MissingAndDamagedData) {
+    expect_refused(train({}, *folder_ / "nowhere"), {"nowhere"});
+    const std::string truncated = damaged_copy("truncated");
+    fs::resize_file(fs::path(truncated) / "train-00000.bin", 2000);
+    expect_refused(train({}, truncated), {"train-00000.bin"});
+    const std::string empty = damaged_copy("empty");
+    fs::resize_file(fs::path(empty) / "validation-00000.bin", 0);
+    expect_refused(train({}, empty), {"validation-00000.bin"});
+    const std::string missing = damaged_copy("missing");
+    fs::remove(fs::path(missing) / "train-00000.bin");
+    expect_refused(train({}, missing), {"train-00000.bin"});
+    const std::string tokenizer = damaged_copy("tokenizer");
+    fs::resize_file(fs::path(tokenizer) / "tokenizer.json", 500);
+    expect_refused(train({}, tokenizer), {"tokenizer.json"});
+}
+
+TEST_F(BadInput, FoldersThatHoldSomethingElse) {
+    const std::string other = *folder_ / "other";
+    fs::create_directories(other);
+    write_file(fs::path(other) / "thesis.tex", "precious");
+    std::vector<std::string> arguments = train({});
+    arguments[4] = other;
+    expect_refused(arguments, {"thesis.tex"});
+    EXPECT_EQ(read_file(fs::path(other) / "thesis.tex"), "precious");
+
+    arguments[4] = *folder_ / "first";
+    ASSERT_EQ(run_lathe(arguments).exit_code, 0);
+    std::vector<std::string> another = arguments;
+    another.insert(another.end(), {"--learning-rate", "0.5"});
+    expect_refused(another, {"learning-rate", "0.5"});
+    std::vector<std::string> never = arguments;
+    never.insert(never.end(), {"--resume", "never"});
+    expect_refused(never, {"--resume auto"});
+    expect_refused(train({"--resume", *folder_ / "nothing"}), {"nothing"});
+    expect_refused({"export", "--checkpoint", *folder_ / "first", "--output", other}, {"other"});
+}
+
+TEST_F(BadInput, ModelsThatAreNoModels) {
+    expect_refused({"generate", "--model", *folder_ / "nothing"}, {"nothing"});
+    expect_refused({"generate", "--model", data_}, {"config.json"});
+    expect_refused({"evaluate", "--model", *folder_ / "nothing", "--data", data_}, {"nothing"});
+}
+
+}  // namespace
+}  // namespace lathe::testing

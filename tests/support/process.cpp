@@ -1,0 +1,98 @@
+#include "tests/support/process.h"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <string>
+
+#include "kernels/error.h"
+#include "kernels/files.h"
+
+namespace lathe::testing {
+namespace fs = std::filesystem;
+namespace {
+
+fs::path new_folder() {
+    std::string name = (fs::temp_directory_path() / "lathe-test-XXXXXX").string();
+    LATHE_CHECK(mkdtemp(name.data()) != nullptr, "cannot create {}", name);
+    return name;
+}
+
+void redirect(const fs::path& file, int descriptor) {
+    const int opened = open(file.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (opened < 0 || dup2(opened, descriptor) < 0) {
+        _exit(127);
+    }
+}
+
+}  // namespace
+
+TemporaryFolder::TemporaryFolder() : path_(new_folder()) {}
+
+TemporaryFolder::~TemporaryFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+}
+
+Process::Process(const std::vector<std::string>& arguments, int64_t file_size_limit_bytes)
+    : folder_(new_folder()) {
+    std::vector<std::string> owned = arguments;
+    owned.insert(owned.begin(), LATHE_BINARY);
+    std::vector<char*> argv;
+    for (std::string& argument : owned) {
+        argv.push_back(argument.data());
+    }
+    argv.push_back(nullptr);
+    pid_ = fork();
+    LATHE_CHECK(pid_ >= 0, "cannot fork");
+    if (pid_ == 0) {
+        redirect(folder_ / "out", STDOUT_FILENO);
+        redirect(folder_ / "err", STDERR_FILENO);
+        if (file_size_limit_bytes > 0) {
+            const rlimit limit = {static_cast<rlim_t>(file_size_limit_bytes),
+                                  static_cast<rlim_t>(file_size_limit_bytes)};
+            setrlimit(RLIMIT_FSIZE, &limit);
+            std::signal(SIGXFSZ, SIG_IGN);
+        }
+        execv(LATHE_BINARY, argv.data());
+        _exit(127);
+    }
+}
+
+Process::~Process() {
+    if (!ended_) {
+        kill(pid_, SIGKILL);
+        waitpid(pid_, &status_, 0);
+    }
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+}
+
+void Process::signal(int number) const { kill(pid_, number); }
+
+bool Process::running() {
+    if (!ended_ && waitpid(pid_, &status_, WNOHANG) == pid_) {
+        ended_ = true;
+    }
+    return !ended_;
+}
+
+ProcessResult Process::wait() {
+    if (!ended_) {
+        waitpid(pid_, &status_, 0);
+        ended_ = true;
+    }
+    return {.exit_code = WIFSIGNALED(status_) ? 128 + WTERMSIG(status_) : WEXITSTATUS(status_),
+            .out = read_file(folder_ / "out"),
+            .err = read_file(folder_ / "err")};
+}
+
+ProcessResult run_lathe(const std::vector<std::string>& arguments, int64_t file_size_limit_bytes) {
+    return Process(arguments, file_size_limit_bytes).wait();
+}
+
+}  // namespace lathe::testing

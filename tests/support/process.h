@@ -1,0 +1,59 @@
+// Runs the built `lathe` as a user would: a process with arguments, output, signals and limits.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace lathe::testing {
+
+struct ProcessResult {
+    int exit_code = 0;  ///< 128 + signal when a signal killed it
+    std::string out;
+    std::string err;
+};
+
+/// A child process whose output goes to files in a folder of its own.
+class Process {
+  public:
+    /// Starts build/.../lathe with `arguments`. With a limit, writes beyond that file size fail
+    /// with EFBIG: a full disk.
+    explicit Process(const std::vector<std::string>& arguments, int64_t file_size_limit_bytes = 0);
+    Process(const Process&) = delete;
+    Process& operator=(const Process&) = delete;
+    ~Process();
+
+    void signal(int number) const;
+    bool running();
+    /// Waits for the end.
+    ProcessResult wait();
+
+  private:
+    std::filesystem::path folder_;
+    pid_t pid_ = -1;
+    bool ended_ = false;
+    int status_ = 0;
+};
+
+ProcessResult run_lathe(const std::vector<std::string>& arguments,
+                        int64_t file_size_limit_bytes = 0);
+
+/// A new empty folder, removed with this object.
+class TemporaryFolder {
+  public:
+    TemporaryFolder();
+    TemporaryFolder(const TemporaryFolder&) = delete;
+    TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+    ~TemporaryFolder();
+
+    const std::filesystem::path& path() const { return path_; }
+    std::string operator/(const std::string& name) const { return (path_ / name).string(); }
+
+  private:
+    std::filesystem::path path_;
+};
+
+}  // namespace lathe::testing

@@ -1,0 +1,39 @@
+#include "train/device.h"
+
+#include <sched.h>
+
+#include "kernels/cpu/cpu_backend.h"
+#include "kernels/reference/reference_backend.h"
+
+namespace lathe {
+namespace {
+
+int usable_processors() {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> make_backend(const DeviceConfig& config) {
+    if (config.device == DeviceKind::reference) {
+        return make_reference_backend();
+    }
+    return make_cpu_backend(config.threads > 0 ? static_cast<int>(config.threads)
+                                               : usable_processors());
+}
+
+DType compute_dtype(const DeviceConfig& config, const Backend& backend) {
+    switch (config.dtype) {
+        case ComputeDType::f32:
+            return DType::f32;
+        case ComputeDType::bf16:
+            return DType::bf16;
+        case ComputeDType::automatic:
+            break;
+    }
+    return backend.device().preferred_dtype;
+}
+
+}  // namespace lathe

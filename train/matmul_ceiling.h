@@ -1,0 +1,18 @@
+// What a device can do at best, measured: the scale of utilisation.
+#pragma once
+
+#include "kernels/backend.h"
+
+namespace lathe {
+
+/// FLOP/s of large square matrix products through the backend (2 n^3 each), operands in `dtype`:
+/// the best of several. Products grow up to n = 2048 while they are quick, so that a slow device is
+/// measured in about a second too. Takes about half a second, and frees its memory: call it after
+/// the first optimizer step, not before.
+double matmul_ceiling(Backend& backend, DType dtype);
+
+/// Bytes moved a second (read and written) by large vector additions through the backend, the best
+/// of several. About half a second.
+double memory_bandwidth(Backend& backend);
+
+}  // namespace lathe

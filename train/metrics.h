@@ -1,0 +1,59 @@
+// What a run records: metrics.jsonl and TensorBoard events, both fed with one record a step.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "kernels/backend.h"
+
+namespace lathe {
+
+/// One optimizer step's numbers.
+struct StepMetrics {
+    int64_t step = 0;   ///< counted from 1
+    double loss = 0.0;  ///< mean nats a token, before this step's update
+    double learning_rate = 0.0;
+    double gradient_norm = 0.0;  ///< before clipping
+    int64_t tokens = 0;          ///< trained on so far, this step included
+    double tokens_per_second = 0.0;
+    double utilization = 0.0;  ///< fraction of the device's matrix-product ceiling; 0: not measured
+    bool skipped = false;      ///< a NaN or infinity kept this step from the weights
+    std::optional<double> validation_loss;  ///< nats a token
+    std::optional<double> bits_per_byte;
+};
+
+/// The step as a line of metrics.jsonl, with its newline: a JSON object with the members' names as
+/// keys. Numbers read back to the same bits; as JSON has no NaN and infinities, they are the
+/// strings "NaN", "Infinity" and "-Infinity" (Python's float() reads them). "skipped" stands only
+/// in skipped steps, validation_loss and bits_per_byte only where they were measured.
+std::string metrics_line(const StepMetrics& metrics);
+
+/// Metrics of one run folder, in metrics.jsonl and kEventFileName. Opening cuts both back to
+/// `resume_step` (0: a new run), so that a resumed run has each step once, and drops what a killed
+/// process left half-written. Write errors (a full disk) throw Error naming the file.
+class MetricsLog {
+  public:
+    /// TensorBoard finds files by "tfevents"; one name is enough, as a resumed run goes on in it.
+    static constexpr const char* kEventFileName = "events.out.tfevents.lathe";
+
+    MetricsLog(const std::string& run_folder, int64_t resume_step);
+    ~MetricsLog();
+    /// Appends the step to metrics.jsonl and to the TensorBoard events; both are in the kernel on
+    /// return.
+    void write(const StepMetrics& metrics);
+    /// Writes memory by category (bytes) as TensorBoard scalars `memory/<category>` at `step`.
+    void write_memory(int64_t step, const MemoryUsage& usage);
+    /// Forces everything to the disk: called before a checkpoint is completed.
+    void sync();
+    /// What to warn of: empty, or that metrics.jsonl ends before `resume_step`. As sync() comes
+    /// before each checkpoint, somebody changed it; the run goes on and the gap stays.
+    const std::string& resume_warning() const;
+
+  private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace lathe

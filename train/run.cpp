@@ -1,0 +1,359 @@
+#include "train/run.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "data/dataset.h"
+#include "data/loader.h"
+#include "data/tokenizer.h"
+#include "parallel/shared_failure.h"
+#include "train/checkpoint.h"
+#include "train/device.h"
+#include "train/evaluation.h"
+#include "train/log.h"
+#include "train/matmul_ceiling.h"
+#include "train/metrics.h"
+#include "train/progress.h"
+#include "train/run_folder.h"
+#include "train/signals.h"
+#include "train/trainer.h"
+
+namespace lathe {
+namespace fs = std::filesystem;
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// What a run reads: the prepared data folder.
+struct RunData {
+    explicit RunData(const fs::path& folder)
+        : tokenizer_path(folder / "tokenizer.json"),
+          info(read_dataset_info(folder)),
+          tokenizer(Tokenizer::load(tokenizer_path)),
+          train(folder, "train"),
+          validation(folder, "validation") {}
+
+    fs::path tokenizer_path;
+    DatasetInfo info;
+    Tokenizer tokenizer;
+    TokenDataset train;
+    TokenDataset validation;
+};
+
+/// Completes the configuration from the data: the vocabulary defaults to the tokenizer's, T to the
+/// model's.
+void resolve(RunConfig& config, const DatasetInfo& info) {
+    ModelConfig& model = config.model;
+    if (model.vocabulary_size == 0) {
+        model.vocabulary_size = info.vocabulary_size;
+    }
+    if (config.train.sequence_length == 0) {
+        config.train.sequence_length = model.sequence_length;
+    }
+    LATHE_CHECK_USAGE(model.vocabulary_size >= info.vocabulary_size,
+                      "vocabulary-size = {}: the tokenizer of {} has {} tokens; leave it out to "
+                      "take the tokenizer's",
+                      model.vocabulary_size, config.data.data, info.vocabulary_size);
+    config.validate();
+    model.validate();
+}
+
+/// Throws where the ranks were started with different configurations, data or builds.
+void check_ranks_agree(Communicator& world, const RunConfig& config, const RunData& data,
+                       const Backend& backend, DType compute) {
+    for (const RunField& field : run_fields()) {
+        check_equal_on_all_ranks(world, field.key, field.get(config));
+    }
+    check_equal_on_all_ranks(world, "the data's tokenizer", data.info.tokenizer_fingerprint);
+    check_equal_on_all_ranks(world, "the number of training tokens",
+                             std::to_string(data.train.num_tokens()));
+    check_equal_on_all_ranks(world, "the number of validation tokens",
+                             std::to_string(data.validation.num_tokens()));
+    check_equal_on_all_ranks(world, "the device", backend.device().name);
+    check_equal_on_all_ranks(world, "the compute type", std::string(name_of(compute)));
+}
+
+/// The folder, made and locked by rank 0 (null elsewhere); the others wait for it.
+std::unique_ptr<RunFolder> open_run_folder(Communicator& world, const RunConfig& config) {
+    std::unique_ptr<RunFolder> folder;
+    SharedFailure failure(world);
+    if (world.rank() == 0) {
+        failure.run([&] {
+            folder = std::make_unique<RunFolder>(config.train.output, config,
+                                                 config.checkpoint.resume == "never");
+        });
+    }
+    failure.agree({.tensor = "the run folder", .step = 0});
+    return folder;
+}
+
+/// The signal that any rank has received (the largest), or 0; the same on all ranks.
+int agreed_signal(Communicator& world, int received, int64_t step) {
+    const auto signal = static_cast<std::byte>(received);
+    int agreed = 0;
+    for (const auto& bytes :
+         world.all_gather_bytes(std::span(&signal, 1), {.tensor = "signals", .step = step})) {
+        agreed = std::max(agreed, static_cast<int>(bytes[0]));
+    }
+    return agreed;
+}
+
+class TrainingRun {
+  public:
+    TrainingRun(const RunConfig& config, const RunData& data, Backend& backend,
+                Communicator& world);
+    int run();
+
+  private:
+    void start();
+    void resume_from(const fs::path& checkpoint);
+    StepMetrics train_step();
+    std::optional<Evaluation> validate_if_due(int64_t step);
+    void checkpoint(std::optional<double> validation_loss);
+    bool checkpoint_due(int64_t step) const;
+    void report_skip(const StepResult& result);
+    double utilization(double tokens_per_second);
+    void finish(int signal);
+    void tell(const std::string& text);
+    bool leads() const { return world_.rank() == 0; }
+
+    const RunConfig& config_;
+    const RunData& data_;
+    Backend& backend_;
+    Communicator& world_;
+    DType compute_;
+    std::unique_ptr<RunFolder> lock_;  ///< rank 0 only
+    fs::path folder_;
+    std::shared_ptr<spdlog::logger> log_;
+    Loader loader_;
+    Loader validation_loader_;
+    Trainer trainer_;
+    Evaluator evaluator_;
+    std::optional<MetricsLog> metrics_log_;  ///< rank 0 only, as is the next
+    std::optional<Progress> progress_;
+    double ceiling_flops_ = 0.0;
+};
+
+TrainingRun::TrainingRun(const RunConfig& config, const RunData& data, Backend& backend,
+                         Communicator& world)
+    : config_(config),
+      data_(data),
+      backend_(backend),
+      world_(world),
+      compute_(compute_dtype(config.device, backend)),
+      lock_(open_run_folder(world, config)),
+      folder_(config.train.output),
+      log_(make_run_logger(
+          (folder_ / (leads() ? "log.txt" : fmt::format("log-rank-{}.txt", world.rank())))
+              .string())),
+      loader_(data.train, config.train.sequence_length, static_cast<uint64_t>(config.train.seed)),
+      validation_loader_(data.validation, config.train.sequence_length, 0,
+                         SampleOrder::kSequential),
+      trainer_(config, backend, compute_, loader_, world),
+      evaluator_(backend, data.tokenizer, config.train.micro_batch, config.train.sequence_length) {}
+
+void TrainingRun::tell(const std::string& text) {
+    log_->info(text);
+    if (leads()) {
+        fmt::print("{}\n", text);
+        std::fflush(stdout);
+    }
+}
+
+void TrainingRun::start() {
+    const std::string& resume = config_.checkpoint.resume;
+    const auto stored = list_checkpoints(folder_);
+    if (!stored.empty()) {
+        resume_from(stored.back().path);
+    } else if (resume != "auto" && resume != "never") {
+        resume_from(resolve_model_folder(resume));
+    } else {
+        trainer_.initialize();
+    }
+    const ModelConfig& model = config_.model;
+    tell(fmt::format(
+        "{} parameters ({} layers, {} channels, vocabulary {}) on {} in {}, {} {} x {} threads; "
+        "{} training tokens, {} a step",
+        trainer_.layout().num_parameters(), model.layers, model.channels, model.vocabulary_size,
+        backend_.device().name, name_of(compute_), world_.size(),
+        world_.size() == 1 ? "rank" : "ranks", backend_.device().num_threads,
+        data_.train.num_tokens(), trainer_.tokens_per_step()));
+    if (leads()) {
+        lock_->write_config(config_);
+        metrics_log_.emplace(folder_.string(), trainer_.state().step);
+        progress_.emplace(config_.train.steps, trainer_.state().step);
+    }
+}
+
+void TrainingRun::resume_from(const fs::path& checkpoint) {
+    if (is_checkpoint(checkpoint)) {
+        const CheckpointState state = verify_checkpoint(checkpoint, world_);
+        LATHE_CHECK_USAGE(state.compute == compute_,
+                          "--dtype {}: {} was trained in {}; use --dtype {}", name_of(compute_),
+                          checkpoint.string(), name_of(state.compute), name_of(state.compute));
+        LATHE_CHECK_USAGE(state.tokenizer_fingerprint == data_.info.tokenizer_fingerprint,
+                          "--data {}: its tokenizer is not the one that {} was trained with; "
+                          "prepare the data with "
+                          "--tokenizer {}",
+                          config_.data.data, checkpoint.string(),
+                          (checkpoint / "tokenizer.json").string());
+        load_checkpoint(checkpoint, state, trainer_);
+    } else {
+        trainer_.initialize();
+        load_parameters(checkpoint, trainer_);
+    }
+    tell(fmt::format("goes on from {} at step {}", checkpoint.string(), trainer_.state().step));
+}
+
+double TrainingRun::utilization(double tokens_per_second) {
+    if (ceiling_flops_ == 0.0) {
+        ceiling_flops_ = matmul_ceiling(backend_, compute_) * world_.size();
+    }
+    return training_flops_per_token(config_.model, config_.train.sequence_length) *
+           tokens_per_second / ceiling_flops_;
+}
+
+StepMetrics TrainingRun::train_step() {
+    const auto start = std::chrono::steady_clock::now();
+    const StepResult result = trainer_.step();
+    const double tokens_per_second =
+        static_cast<double>(trainer_.tokens_per_step()) / seconds_since(start);
+    if (result.skipped()) {
+        report_skip(result);
+    }
+    StepMetrics metrics;
+    metrics.step = trainer_.state().step;
+    metrics.loss = result.loss;
+    metrics.learning_rate = result.learning_rate;
+    metrics.gradient_norm = result.gradient_norm;
+    metrics.tokens = metrics.step * trainer_.tokens_per_step();
+    metrics.tokens_per_second = tokens_per_second;
+    metrics.utilization = utilization(tokens_per_second);
+    metrics.skipped = result.skipped();
+    return metrics;
+}
+
+void TrainingRun::report_skip(const StepResult& result) {
+    const TrainState& state = trainer_.state();
+    const std::string text =
+        fmt::format("step {} skipped: loss {}, gradient norm {}; first bad value in {}", state.step,
+                    result.loss, result.gradient_norm, result.bad_tensor);
+    if (leads()) {
+        log_->warn(text);
+    } else {
+        log_->info(text);
+    }
+    LATHE_CHECK(state.bad_steps < config_.train.max_bad_steps,
+                "{} steps in a row gave NaN or infinity (the last, step {}, first in {}): lower "
+                "--learning-rate, or "
+                "look at the data; the last checkpoint is good",
+                state.bad_steps, state.step, result.bad_tensor);
+}
+
+std::optional<Evaluation> TrainingRun::validate_if_due(int64_t step) {
+    const int64_t every = config_.train.validation_every;
+    if (step != config_.train.steps && (every == 0 || step % every != 0)) {
+        return std::nullopt;
+    }
+    const Evaluation evaluation =
+        evaluator_.run(trainer_.model(), trainer_.params(), validation_loader_,
+                       config_.train.validation_sequences, world_);
+    log_->info("step {}: validation loss {:.4f} nats a token, {:.4f} bits a byte", step,
+               evaluation.loss, evaluation.bits_per_byte);
+    return evaluation;
+}
+
+bool TrainingRun::checkpoint_due(int64_t step) const {
+    const int64_t every = config_.checkpoint.checkpoint_every;
+    return step == config_.train.steps || (every != 0 && step % every == 0);
+}
+
+void TrainingRun::checkpoint(std::optional<double> validation_loss) {
+    const auto start = std::chrono::steady_clock::now();
+    if (leads()) {
+        metrics_log_->write_memory(trainer_.state().step, backend_.memory());
+        metrics_log_->sync();
+    }
+    const fs::path path = checkpoint_path(folder_, trainer_.state().step);
+    write_checkpoint(path, trainer_, config_,
+                     {.train = trainer_.state(),
+                      .compute = compute_,
+                      .tokenizer_fingerprint = data_.info.tokenizer_fingerprint,
+                      .validation_loss = validation_loss},
+                     data_.tokenizer_path);
+    if (leads()) {
+        prune_checkpoints(folder_, config_.checkpoint.checkpoint_keep);
+    }
+    log_->info("wrote {} in {:.2f} s", path.string(), seconds_since(start));
+}
+
+int TrainingRun::run() {
+    start();
+    const SignalWatch signals;
+    while (trainer_.state().step < config_.train.steps) {
+        StepMetrics metrics = train_step();
+        if (const auto evaluation = validate_if_due(metrics.step)) {
+            metrics.validation_loss = evaluation->loss;
+            metrics.bits_per_byte = evaluation->bits_per_byte;
+        }
+        if (leads()) {
+            metrics_log_->write(metrics);
+            progress_->update(metrics);
+        }
+        const int signal = agreed_signal(world_, signals.received(), metrics.step);
+        if (signal != 0 || checkpoint_due(metrics.step)) {
+            checkpoint(metrics.validation_loss);
+        }
+        if (signal != 0) {
+            finish(signal);
+            return 128 + signal;
+        }
+    }
+    finish(0);
+    return 0;
+}
+
+void TrainingRun::finish(int signal) {
+    if (progress_) {
+        progress_->finish();
+    }
+    const MemoryUsage usage = backend_.memory();
+    std::string memory;
+    for (int i = 0; i < kNumMemoryCategories; ++i) {
+        const auto index = static_cast<size_t>(i);
+        if (usage.peak_bytes[index] > 0) {
+            memory += fmt::format(", {} {:.1f}", name_of(static_cast<MemoryCategory>(i)),
+                                  static_cast<double>(usage.peak_bytes[index]) / 1048576.0);
+        }
+    }
+    tell(fmt::format(
+        "{} at step {} of {}; peak memory {:.1f} MiB (MiB by category{}); run folder {}",
+        signal == 0 ? "done" : "stopped by a signal after a checkpoint", trainer_.state().step,
+        config_.train.steps, static_cast<double>(usage.total_peak_bytes) / 1048576.0, memory,
+        folder_.string()));
+}
+
+}  // namespace
+
+int run_training(RunConfig config, Backend& backend, Communicator& world) {
+    LATHE_CHECK_USAGE(!config.data.data.empty(),
+                      "--data is missing: name a folder made by lathe prepare");
+    LATHE_CHECK_USAGE(!config.train.output.empty(),
+                      "--output is missing: name a folder for this run");
+    const RunData data(config.data.data);
+    resolve(config, data.info);
+    config.parallel.validate(world.size());
+    check_ranks_agree(world, config, data, backend, compute_dtype(config.device, backend));
+    return TrainingRun(config, data, backend, world).run();
+}
+
+}  // namespace lathe

@@ -1,0 +1,92 @@
+#include "train/run_folder.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+
+#include "kernels/error.h"
+#include "kernels/files.h"
+
+namespace lathe {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kConfig = "config.toml";
+
+/// Fields that a continued run may change: none of them changes what a step computes, but `steps`,
+/// which stretches the schedule and is how a run is made longer.
+constexpr std::array<std::string_view, 17> kChangeable = {"output",
+                                                          "steps",
+                                                          "validation-every",
+                                                          "validation-sequences",
+                                                          "checkpoint-every",
+                                                          "checkpoint-keep",
+                                                          "resume",
+                                                          "threads",
+                                                          "recompute",
+                                                          "max-bad-steps",
+                                                          "data",
+                                                          "device",
+                                                          "preset"};
+
+void check_same_run(const fs::path& folder, const RunConfig& config) {
+    const RunConfig earlier = load_run_config((folder / kConfig).string(), {});
+    std::string differences;
+    for (const RunField& field : run_fields()) {
+        const bool changeable =
+            std::find(kChangeable.begin(), kChangeable.end(), field.key) != kChangeable.end();
+        if (!changeable && field.get(earlier) != field.get(config)) {
+            differences += fmt::format("{}{} = {} (there {})", differences.empty() ? "" : ", ",
+                                       field.key, field.get(config), field.get(earlier));
+        }
+    }
+    LATHE_CHECK_USAGE(differences.empty(),
+                      "{} holds another run: {}; choose another --output, or the same "
+                      "configuration to continue it",
+                      folder.string(), differences);
+}
+
+}  // namespace
+
+RunFolder::RunFolder(const fs::path& path, const RunConfig& config, bool fresh) : path_(path) {
+    std::error_code error;
+    fs::create_directories(path_ / "checkpoints", error);
+    LATHE_CHECK_USAGE(!error, "--output {}: cannot be created: {}", path_.string(),
+                      error.message());
+    lock_ = open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    LATHE_CHECK_USAGE(
+        lock_ >= 0 && flock(lock_, LOCK_EX | LOCK_NB) == 0,
+        "--output {}: in use by another process ({}); choose another folder or wait for it to end",
+        path_.string(), std::strerror(errno));
+    FolderWriter::remove_leftovers(path_);
+    FolderWriter::remove_leftovers(path_ / "checkpoints");
+    if (fs::exists(path_ / kConfig)) {
+        LATHE_CHECK_USAGE(
+            !fresh,
+            "--output {}: holds a run already; choose another folder, or --resume auto to go on",
+            path_.string());
+        check_same_run(path_, config);
+        return;
+    }
+    for (const fs::directory_entry& entry : fs::directory_iterator(path_)) {
+        const fs::path name = entry.path().filename();
+        LATHE_CHECK_USAGE(name == "checkpoints" ||
+                              (name.string().starts_with("log") && name.extension() == ".txt"),
+                          "--output {}: holds {}, which is no part of a run; choose another folder",
+                          path_.string(), name.string());
+    }
+}
+
+RunFolder::~RunFolder() { close(lock_); }
+
+void RunFolder::write_config(const RunConfig& config) const {
+    write_file(path_ / kConfig, to_toml(config));
+}
+
+}  // namespace lathe

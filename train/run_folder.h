@@ -1,0 +1,31 @@
+// RunFolder: config.toml, metrics.jsonl, TensorBoard events, log.txt, checkpoints/ of one run, held
+// by one process.
+#pragma once
+
+#include <filesystem>
+
+#include "train/run_config.h"
+
+namespace lathe {
+
+class RunFolder {
+  public:
+    /// Creates the folder, or takes one that holds an earlier part of the same run, and locks it
+    /// while this object lives. Throws UsageError when the folder holds another run (naming the
+    /// fields that differ), holds something else, is in use by another process, or, with `fresh`,
+    /// holds any run at all.
+    RunFolder(const std::filesystem::path& path, const RunConfig& config, bool fresh);
+    RunFolder(const RunFolder&) = delete;
+    RunFolder& operator=(const RunFolder&) = delete;
+    ~RunFolder();
+
+    const std::filesystem::path& path() const { return path_; }
+    /// Writes config.toml: from here on the folder is this run's.
+    void write_config(const RunConfig& config) const;
+
+  private:
+    std::filesystem::path path_;
+    int lock_ = -1;
+};
+
+}  // namespace lathe

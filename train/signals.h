@@ -1,0 +1,19 @@
+// Interruptions: a signal sets a flag, which the training loop reads at step boundaries.
+#pragma once
+
+namespace lathe {
+
+/// While it lives, the first SIGINT or SIGTERM is remembered instead of ending the process; a
+/// second one ends it. At most one at a time.
+class SignalWatch {
+  public:
+    SignalWatch();
+    SignalWatch(const SignalWatch&) = delete;
+    SignalWatch& operator=(const SignalWatch&) = delete;
+    ~SignalWatch();
+
+    /// The signal that came, or 0.
+    int received() const;
+};
+
+}  // namespace lathe
