@@ -374,8 +374,7 @@ void check(const CrossEntropy& op) {
     if (op.d_logits) {
         // f32 logits may be those of a bf16 model, whose gradients are bf16.
         const bool narrow = logits == DType::f32 && op.d_logits.dtype() == DType::bf16;
-        const bool wide = logits == DType::bf16 && op.d_logits.dtype() == DType::f32;
-        const DType dtype = narrow || wide ? op.d_logits.dtype() : logits;
+        const DType dtype = narrow ? DType::bf16 : logits;
         args.output("d_logits", op.d_logits, dtype, shape, {&op.logits});
     }
     args.done(op.workspace);

@@ -3,13 +3,13 @@
 //
 // Shapes: B batch, T time, C channels, V vocabulary, H heads, K key/value heads, D head size, F
 // feed-forward width, N rows, M x N matrices. Where rows are expected, leading dimensions are
-// flattened ([B, T, C] is [B*T, C]). "compute" is the element type of activations and parameters
-// (f32, bf16; f64 on the reference); "accumulation" is f32 (f64 for f64): gradients of parameters,
-// statistics, master weights, losses. `=` assigns an output, `+=` adds to it. An optional tensor is
-// absent by default. Outputs may not overlap inputs unless said. Sums are rounded once, at the end.
-// Every operation has a `workspace`: at least backend.workspace_bytes(op) bytes, contents undefined
-// before and after. Operations reject wrong shapes and types with an Error that names the operation
-// and the argument.
+// flattened ([B, T, C] is [B*T, C]); of a vector ([N]) only the size matters. "compute" is the
+// element type of activations and parameters (f32, bf16; f64 on the reference); "accumulation" is
+// f32 (f64 for f64): gradients of parameters, statistics, master weights, losses. `=` assigns an
+// output, `+=` adds to it. An optional tensor is absent by default. Outputs may not overlap inputs
+// unless said. Sums are rounded once, at the end. Every operation has a `workspace`: at least
+// backend.workspace_bytes(op) bytes, contents undefined before and after. Operations reject wrong
+// shapes and types with an Error that names the operation and the argument.
 #pragma once
 
 #include <cstdint>
@@ -40,7 +40,7 @@ struct AttentionHeads {
 /// d[M, N] = act(op(a) op(b) + bias) + residual, or d += with `accumulate`. op(a) is [M, K'], op(b)
 /// is [K', N]. a and b are compute; d is compute or accumulation. With an activation,
 /// `pre_activation` [M, N] (compute, optional) receives the value before it, and the activation is
-/// applied to that value as rounded.
+/// applied to that value as rounded to compute, whether it is kept or not.
 struct Matmul {
     Tensor a;  ///< [M, K'], or [K', M] with transpose_a
     Tensor b;  ///< [K', N], or [N, K'] with transpose_b
@@ -63,7 +63,8 @@ struct BiasBackward {
     Tensor workspace = {};
 };
 
-/// y[b, t] = tokens_table[tokens[b, t]] + positions_table[first_position + t].
+/// y[b, t] = token_table[tokens[b, t]] + position_table[first_position + t]. A token outside of
+/// [0, V) is the caller's error, which only the reference reports.
 struct Embedding {
     Tensor tokens;               ///< [B, T] i32, each in [0, V)
     Tensor token_table;          ///< [V, C] compute
@@ -211,11 +212,12 @@ struct SwigluBackward {
 /// chunks, so all logits are never held.
 struct CrossEntropy {
     Tensor logits;           ///< [N, V'] compute or accumulation
-    Tensor targets;          ///< [N] i32, each < vocabulary
+    Tensor targets;          ///< [N] i32, each < vocabulary (the caller's to see to)
     int64_t vocabulary = 0;  ///< V <= V'
     float scale = 1.0F;      ///< gradient's factor, 1 / (tokens of the global batch)
     Tensor losses;           ///< [N] accumulation
-    Tensor d_logits = {};    ///< [N, V'] compute, optional; may be logits when the types agree
+    Tensor d_logits = {};    ///< [N, V'] optional; of the logits' type (then it may be logits), or
+                             ///< bf16 for f32 logits
     Tensor workspace = {};
 };
 
@@ -223,8 +225,9 @@ struct CrossEntropy {
 /// element:
 ///   g = gradient_scale * gradient
 ///   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2
-///   master = master - lr (m / (1 - beta1^step) / (sqrt(v / (1 - beta2^step)) + epsilon) +
-///   weight_decay master) parameter = round(master)
+///   direction = m / (1 - beta1^step) / (sqrt(v / (1 - beta2^step)) + epsilon)
+///   master = master - learning_rate (direction + weight_decay master)
+///   parameter = round(master); NaN stays NaN
 struct AdamW {
     Tensor gradient;        ///< [n] accumulation
     Tensor master;          ///< [n] accumulation, updated

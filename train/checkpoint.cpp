@@ -253,6 +253,11 @@ void write_checkpoint(const fs::path& folder, Trainer& trainer, const RunConfig&
 
 bool is_checkpoint(const fs::path& folder) { return fs::exists(folder / kState); }
 
+CheckpointState verify_checkpoint(const fs::path& folder) {
+    compare_checksums(folder);
+    return read_state(folder);
+}
+
 CheckpointState verify_checkpoint(const fs::path& folder, Communicator& world) {
     SharedFailure failure(world);
     if (world.rank() == 0) {

@@ -40,8 +40,10 @@ void write_checkpoint(const std::filesystem::path& folder, Trainer& trainer,
 /// Whether `folder` was written by write_checkpoint (and so has an optimizer to go on with).
 bool is_checkpoint(const std::filesystem::path& folder);
 
-/// Reads state.json and compares every file with its checksum (one rank does, all learn). Throws
-/// UsageError naming the file and what is wrong. All ranks.
+/// Reads state.json and compares every file with its checksum. Throws UsageError naming the file and
+/// what is wrong.
+CheckpointState verify_checkpoint(const std::filesystem::path& folder);
+/// The same for all ranks: one reads, all learn.
 CheckpointState verify_checkpoint(const std::filesystem::path& folder, Communicator& world);
 
 /// Fills the trainer's parameters, optimizer and state from a checkpoint that verify_checkpoint

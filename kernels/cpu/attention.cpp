@@ -1,7 +1,6 @@
 // Attention forward: one thread takes one block of queries of one head through all keys it sees,
 // with the online softmax of FlashAttention-2 (arXiv 2307.08691).
 #include <algorithm>
-#include <map>
 
 #include "kernels/cpu/attention_blocks.h"
 #include "kernels/cpu/cpu_backend_impl.h"
@@ -109,8 +108,8 @@ class ForwardAttention {
         }
         const int64_t columns = g_.heads * g_.head_size;
         const MatrixView y = g_.rows(op_.y, b, query, head * g_.head_size);
-        float* log_sum_exp = static_cast<float*>(op_.log_sum_exp.data()) +
-                             (b * g_.heads + head) * g_.time + query;
+        float* log_sum_exp =
+            static_cast<float*>(op_.log_sum_exp.data()) + (b * g_.heads + head) * g_.time + query;
         finish_softmax(softmax, const_cast<void*>(y.data), g_.dtype, columns, log_sum_exp);
     }
 

@@ -13,9 +13,7 @@ HWY_BEFORE_NAMESPACE();
 namespace lathe::cpu::HWY_NAMESPACE {
 
 /// 0, 1, 2, ... as f32.
-HWY_INLINE VF lane_numbers() {
-    return hn::ConvertTo(DF(), hn::Iota(DI(), 0));
-}
+HWY_INLINE VF lane_numbers() { return hn::ConvertTo(DF(), hn::Iota(DI(), 0)); }
 
 HWY_INLINE float max_over(const float* x, int64_t n) {
     VF best = set(-std::numeric_limits<float>::infinity());
@@ -115,8 +113,7 @@ void score_gradient_row(const ScoreGradientBlock& block, int64_t row) {
     const bool masked = distance > 0;
     walk(block.queries, [&](int64_t i, auto lanes) {
         const VF away = hn::Sub(set(static_cast<float>(distance - i)), numbers);
-        const VF bias = hn::NegMulAdd(slope, hn::Neg(away),
-                                      hn::Neg(load(block.log_sum_exp + i, lanes)));
+        const VF bias = hn::MulSub(slope, away, load(block.log_sum_exp + i, lanes));
         VF p = exp(hn::MulAdd(load(scores + i, lanes), scale, bias));
         if (masked) {
             p = hn::IfThenZeroElse(hn::Gt(away, hn::Zero(DF())), p);
@@ -208,8 +205,7 @@ void score_gradient_block(const ScoreGradientBlock& block) {
     HWY_DYNAMIC_DISPATCH(score_gradient_kernel)(block);
 }
 
-void row_dots(const MatrixView& a, const MatrixView& b, int64_t rows, int64_t columns,
-              float* out) {
+void row_dots(const MatrixView& a, const MatrixView& b, int64_t rows, int64_t columns, float* out) {
     HWY_DYNAMIC_DISPATCH(row_dots_kernel)(a, b, rows, columns, out);
 }
 

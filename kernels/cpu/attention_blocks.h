@@ -16,10 +16,10 @@ struct AttentionGeometry {
 
     int64_t batch, time;
     int64_t heads, kv_heads, head_size;
-    int64_t group;       ///< query heads a key/value head
-    int64_t qkv_stride;  ///< elements from one token to the next
-    DType dtype;         ///< of qkv
-    DType operand;       ///< in which it is multiplied
+    int64_t group;        ///< query heads a key/value head
+    int64_t qkv_stride;   ///< elements from one token to the next
+    DType dtype;          ///< of qkv
+    DType operand;        ///< in which it is multiplied
     PanelLayout by_keys;  ///< right operands whose columns are tokens (K^T, Q^T, dY^T)
     PanelLayout by_head;  ///< right operands whose columns are the head's (V, K, Q, dY)
     /// Keys that one product may take: packed blocks of a group must join up in memory.
@@ -36,10 +36,9 @@ struct AttentionGeometry {
     int64_t dense_bytes() const { return kBlock * head_size * size_of(operand); }
 
     int64_t key_column(int64_t kv_head) const { return (heads + kv_head) * head_size; }
-    int64_t value_column(int64_t kv_head) const {
-        return (heads + kv_heads + kv_head) * head_size;
-    }
-    /// Rows of tokens from (b, t) on, columns of one head from `column` on, of a [B, T, stride] tensor.
+    int64_t value_column(int64_t kv_head) const { return (heads + kv_heads + kv_head) * head_size; }
+    /// Rows of tokens from (b, t) on, columns of one head from `column` on, of a [B, T, stride]
+    /// tensor.
     MatrixView rows(const Tensor& tensor, int64_t b, int64_t t, int64_t column) const {
         const MatrixView all{tensor.data(), dtype, tensor.columns(), false};
         return all.at(b * time + t, column);

@@ -20,7 +20,8 @@ void cast_kernel(const Cast& op, int64_t begin, int64_t end) {
         with_type(op.y.dtype(), [&](auto to) {
             const auto* x = data_of<decltype(from)>(op.x) + begin;
             auto* y = data_of<decltype(to)>(op.y) + begin;
-            walk(end - begin, [&](int64_t i, auto lanes) { store(load(x + i, lanes), y + i, lanes); });
+            walk(end - begin,
+                 [&](int64_t i, auto lanes) { store(load(x + i, lanes), y + i, lanes); });
         });
     });
 }
@@ -35,7 +36,8 @@ HWY_EXPORT(cast_kernel);
 
 namespace {
 
-/// bf16 nearest to a double, ties to even: through an f32 rounded to odd, so that it is rounded once.
+/// bf16 nearest to a double, ties to even: through an f32 rounded to odd, so that it is rounded
+/// once.
 bf16 bf16_of(double value) {
     auto nearest = static_cast<float>(value);
     if (static_cast<double>(nearest) != value && std::isfinite(nearest)) {

@@ -14,8 +14,8 @@ namespace {
 
 constexpr int64_t kCopyGrainBytes = int64_t{64} << 10;
 
-/// Makes Highway's kernels honour ONEDNN_MAX_CPU_ISA as oneDNN does, so that one variable shows what
-/// a lesser processor would do. Once, before the first kernel is chosen.
+/// Makes Highway's kernels honour ONEDNN_MAX_CPU_ISA as oneDNN does, so that one variable shows
+/// what a lesser processor would do. Once, before the first kernel is chosen.
 void limit_instruction_sets() {
     static std::once_flag once;
     std::call_once(once, [] {
@@ -59,8 +59,7 @@ const char* widest_instruction_set() {
 
 }  // namespace
 
-CpuBackend::CpuBackend(int num_threads)
-    : support_(MatmulSupport::detect()), tiles_(num_threads) {
+CpuBackend::CpuBackend(int num_threads) : support_(MatmulSupport::detect()), tiles_(num_threads) {
     limit_instruction_sets();
     device_.kind = "cpu";
     device_.name = processor_name() + ", " + widest_instruction_set();

@@ -1,5 +1,5 @@
-// The CPU backend's class. Each operation's workspace_bytes and execute stand in the file named after
-// it (elementwise.cpp holds the small ones).
+// The CPU backend's class. Each operation's workspace_bytes and execute stand in the file named
+// after it (elementwise.cpp holds the small ones).
 #pragma once
 
 #include <memory>
@@ -11,7 +11,7 @@
 
 namespace lathe::cpu {
 
-class CpuBackend final : public Backend {
+class CpuBackend : public Backend {
   public:
     explicit CpuBackend(int num_threads);
     ~CpuBackend() override;

@@ -15,8 +15,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace lathe::cpu::HWY_NAMESPACE {
 
-/// The largest of n > 0 values; NaN where the largest would be hidden by one does not matter, as the
-/// sum finds it.
+/// The largest of n > 0 values; NaN where the largest would be hidden by one does not matter, as
+/// the sum finds it.
 template <typename T>
 float largest(const T* x, int64_t n) {
     VF m0 = set(-std::numeric_limits<float>::infinity());

@@ -101,8 +101,7 @@ void rotary_kernel(const Rotary& op, int64_t begin, int64_t end) {
         const int64_t time = op.qkv.shape()[1];
         const VF sign = set(op.inverse ? -1.0F : 1.0F);
         for (int64_t n = begin; n < end; ++n) {
-            const float* cosines =
-                data_of<float>(op.table) + (op.first_position + n % time) * d;
+            const float* cosines = data_of<float>(op.table) + (op.first_position + n % time) * d;
             const float* sines = cosines + half;
             T* row = data_of<T>(op.qkv) + n * op.heads.qkv_columns();
             for (int64_t head = 0; head < op.heads.heads + op.heads.kv_heads; ++head) {

@@ -117,8 +117,7 @@ void sort_by_token(const int32_t* tokens, int64_t count, int64_t vocabulary, int
 int64_t CpuBackend::workspace_bytes(const Embedding&) const { return 0; }
 
 int64_t CpuBackend::workspace_bytes(const EmbeddingBackward& op) const {
-    return (op.d_token_table.rows() + 1 + op.tokens.size()) *
-           static_cast<int64_t>(sizeof(int32_t));
+    return (op.d_token_table.rows() + 1 + op.tokens.size()) * static_cast<int64_t>(sizeof(int32_t));
 }
 
 void CpuBackend::execute(const Embedding& op, Stream) {

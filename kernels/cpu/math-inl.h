@@ -38,14 +38,12 @@ HWY_INLINE VF exp(VF x) {
     const VF power = hn::BitCast(df, hn::ShiftLeft<23>(hn::Add(n, hn::Set(di, 127))));
     VF y = hn::Mul(p, power);
     y = hn::IfThenElse(hn::Lt(x, set(-87.33654F)), hn::Zero(df), y);
-    return hn::IfThenElse(hn::Gt(x, set(88.37626F)),
-                          set(std::numeric_limits<float>::infinity()), y);
+    return hn::IfThenElse(hn::Gt(x, set(88.37626F)), set(std::numeric_limits<float>::infinity()),
+                          y);
 }
 
 /// 1 / (1 + exp(-x))
-HWY_INLINE VF logistic(VF x) {
-    return hn::Div(set(1.0F), hn::Add(set(1.0F), exp(hn::Neg(x))));
-}
+HWY_INLINE VF logistic(VF x) { return hn::Div(set(1.0F), hn::Add(set(1.0F), exp(hn::Neg(x)))); }
 
 /// The normal distribution function of x, and exp(-x^2 / 2), from erfc(z) = t Q(t) exp(-z^2),
 /// z = |x| / sqrt(2), t = 1 / (1 + 0.3 z).
@@ -80,8 +78,8 @@ struct GeluExact {
     }
 };
 
-/// 0.5 x (1 + tanh u) = x logistic(2u), u = sqrt(2 / pi) (x + 0.044715 x^3): no cancellation, and no
-/// tanh.
+/// 0.5 x (1 + tanh u) = x logistic(2u), u = sqrt(2 / pi) (x + 0.044715 x^3): no cancellation, and
+/// no tanh.
 struct GeluTanh {
     static constexpr float kTwoScale = 1.59576912160573071F;
     static constexpr float kCube = 0.044715F;
@@ -93,8 +91,7 @@ struct GeluTanh {
     static HWY_INLINE VF value(VF x) { return hn::Mul(x, gate(x)); }
     static HWY_INLINE VF slope(VF x) {
         const VF s = gate(x);
-        const VF d_inner =
-            hn::MulAdd(hn::Mul(x, x), set(3.0F * kTwoScale * kCube), set(kTwoScale));
+        const VF d_inner = hn::MulAdd(hn::Mul(x, x), set(3.0F * kTwoScale * kCube), set(kTwoScale));
         // Where s (1 - s) is 0, x d_inner may be infinite.
         const VF bend = hn::Mul(s, hn::Sub(set(1.0F), s));
         const VF term = hn::Mul(hn::Mul(x, d_inner), bend);

@@ -30,10 +30,10 @@ struct MatmulPlan {
     DType operand;
     PanelLayout layout;
     int64_t tile_m, tile_n;
-    int64_t chunk_k;    ///< the sum over K' runs in chunks, one product each
-    bool pack_a;        ///< otherwise a is used in place, in one chunk
-    int64_t stripe_m;   ///< rows of a packed at a time
-    int64_t stripe_n;   ///< columns of b packed at a time
+    int64_t chunk_k;   ///< the sum over K' runs in chunks, one product each
+    bool pack_a;       ///< otherwise a is used in place, in one chunk
+    int64_t stripe_m;  ///< rows of a packed at a time
+    int64_t stripe_n;  ///< columns of b packed at a time
 
     int64_t chunk_end(int64_t k0) const { return std::min(k, k0 + chunk_k); }
     int64_t panel_elements() const {  // of one packed tile_n x k operand
@@ -127,8 +127,7 @@ class TiledProduct {
 
     /// Index of the primitive for a tile that is or is not the last in each dimension.
     static size_t variant(bool short_m, bool short_n, bool short_k, bool accumulate) {
-        return size_t{short_m} * 8 + size_t{short_n} * 4 + size_t{short_k} * 2 +
-               size_t{accumulate};
+        return size_t{short_m} * 8 + size_t{short_n} * 4 + size_t{short_k} * 2 + size_t{accumulate};
     }
 
     void make_primitives() {
@@ -147,7 +146,8 @@ class TiledProduct {
                                             !(accumulate && num_chunks() == 1);
                         if (occurs) {
                             primitives_[variant(short_m, short_n, short_k, accumulate)] =
-                                tiles_.get({m, n, k, plan_.operand, plan_.layout.width, accumulate});
+                                tiles_.get(
+                                    {m, n, k, plan_.operand, plan_.layout.width, accumulate});
                         }
                     }
                 }
@@ -156,10 +156,9 @@ class TiledProduct {
     }
 
     std::byte* right_tile(int64_t column, int64_t k0) {
-        const int64_t before = column * plan_.panel_elements() +
-                               (k0 == 0 ? 0
-                                        : k0 / plan_.chunk_k *
-                                              plan_.layout.size(plan_.chunk_k, plan_.tile_n));
+        const int64_t before =
+            column * plan_.panel_elements() +
+            (k0 == 0 ? 0 : k0 / plan_.chunk_k * plan_.layout.size(plan_.chunk_k, plan_.tile_n));
         return right_ + before * size_of(plan_.operand);
     }
 
@@ -199,9 +198,8 @@ class TiledProduct {
             const bool short_k = plan_.chunk_end(k0) - k0 < plan_.chunk_k;
             const bool short_n = columns < std::min(plan_.tile_n, plan_.n);
             const auto* primitive =
-                primitives_[variant(rows < plan_.tile_m, short_n, short_k, k0 > 0)];
-            const void* left =
-                plan_.pack_a ? left_rows(m0, m1, row, k0) : a_.at(row, 0).data;
+                primitives_[variant(rows<plan_.tile_m, short_n, short_k, k0> 0)];
+            const void* left = plan_.pack_a ? left_rows(m0, m1, row, k0) : a_.at(row, 0).data;
             tiles_.run(primitive, thread, left, right_tile(column, k0), sums);
         }
         apply_epilogue(op_, sums, columns, row, rows, n, columns);
@@ -264,8 +262,7 @@ void CpuBackend::execute(const Matmul& op, Stream) {
     }
     const MatmulPlan plan = make_plan(op, support_);
     TiledProduct product(op, plan, tiles_);
-    run_team(num_threads(),
-             [&](int thread) { product.run(thread, thread_scratch(thread)); });
+    run_team(num_threads(), [&](int thread) { product.run(thread, thread_scratch(thread)); });
 }
 
 }  // namespace lathe::cpu

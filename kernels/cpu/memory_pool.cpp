@@ -31,8 +31,8 @@ void* map_block(int64_t block) {
         return nullptr;
     }
     char* begin = static_cast<char*>(raw);
-    const auto misaligned = static_cast<int64_t>(reinterpret_cast<uintptr_t>(begin)) &
-                            (kHugePageBytes - 1);
+    const auto misaligned =
+        static_cast<int64_t>(reinterpret_cast<uintptr_t>(begin)) & (kHugePageBytes - 1);
     const int64_t head = misaligned == 0 ? 0 : kHugePageBytes - misaligned;
     char* data = begin + head;
     if (head > 0) {

@@ -34,8 +34,8 @@ void norm_rows(const Norm& op, int64_t begin, int64_t end) {
         }
         float mean = 0.0F;
         if (layernorm) {
-            mean = sum_over(c, [&](int64_t i, auto lanes) { return load(s + i, lanes); }) *
-                   inverse_c;
+            mean =
+                sum_over(c, [&](int64_t i, auto lanes) { return load(s + i, lanes); }) * inverse_c;
             data_of<float>(op.mean)[n] = mean;
         }
         const VF center = hn::Set(DF(), mean);
@@ -82,15 +82,16 @@ void norm_backward_row(const NormBackward& op, int64_t n, float* d_weight, float
                      return hn::Mul(load(d_y + i, lanes), load(weight + i, lanes));
                  });
     }
-    const float mean_gx = inverse_c * sum_over(c, [&](int64_t i, auto lanes) {
-                              const VF d = load(d_y + i, lanes);
-                              const VF v = normalized(i, lanes);
-                              store(hn::MulAdd(d, v, load(d_weight + i, lanes)), d_weight + i, lanes);
-                              if (layernorm) {
-                                  store(hn::Add(d, load(d_bias + i, lanes)), d_bias + i, lanes);
-                              }
-                              return hn::Mul(hn::Mul(d, load(weight + i, lanes)), v);
-                          });
+    const float mean_gx =
+        inverse_c * sum_over(c, [&](int64_t i, auto lanes) {
+            const VF d = load(d_y + i, lanes);
+            const VF v = normalized(i, lanes);
+            store(hn::MulAdd(d, v, load(d_weight + i, lanes)), d_weight + i, lanes);
+            if (layernorm) {
+                store(hn::Add(d, load(d_bias + i, lanes)), d_bias + i, lanes);
+            }
+            return hn::Mul(hn::Mul(d, load(weight + i, lanes)), v);
+        });
     const VF g_mean = hn::Set(DF(), mean_g);
     const VF gx_mean = hn::Set(DF(), mean_gx);
     walk(c, [&](int64_t i, auto lanes) {

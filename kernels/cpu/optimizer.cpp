@@ -49,8 +49,7 @@ void adamw_kernel(const AdamW& op, int64_t begin, int64_t end) {
         const int64_t i = begin + offset;
         const VF g = hn::Mul(scale, load(gradient + i, lanes));
         const VF m = hn::MulAdd(beta1, load(first + i, lanes), hn::Mul(rest1, g));
-        const VF v =
-            hn::MulAdd(beta2, load(second + i, lanes), hn::Mul(rest2, hn::Mul(g, g)));
+        const VF v = hn::MulAdd(beta2, load(second + i, lanes), hn::Mul(rest2, hn::Mul(g, g)));
         VF w = load(master + i, lanes);
         const VF root = hn::Sqrt(hn::Mul(v, correction2));
         const VF step = hn::Div(hn::Mul(m, correction1), hn::Add(root, epsilon));

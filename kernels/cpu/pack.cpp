@@ -18,7 +18,9 @@ using ConstBytes = const std::byte*;
 void transpose_words(ConstBytes source, int64_t source_stride, Bytes destination,
                      int64_t destination_stride, int64_t rows, int64_t columns) {
     const hn::Full128<uint32_t> d;
-    const auto load4 = [&](ConstBytes p) { return hn::LoadU(d, reinterpret_cast<const uint32_t*>(p)); };
+    const auto load4 = [&](ConstBytes p) {
+        return hn::LoadU(d, reinterpret_cast<const uint32_t*>(p));
+    };
     const auto zip64_low = [&](auto a, auto b) {
         const hn::Repartition<uint64_t, decltype(d)> d64;
         return hn::BitCast(d, hn::InterleaveLower(d64, hn::BitCast(d64, a), hn::BitCast(d64, b)));
@@ -77,8 +79,8 @@ void transpose_halves(ConstBytes source, int64_t source_stride, Bytes destinatio
         for (; i + 8 <= rows; i += 8) {
             V row[8];
             for (int64_t r = 0; r < 8; ++r) {
-                row[r] = hn::LoadU(d, reinterpret_cast<const uint16_t*>(
-                                          source + (i + r) * source_stride + j * 2));
+                row[r] = hn::LoadU(
+                    d, reinterpret_cast<const uint16_t*>(source + (i + r) * source_stride + j * 2));
             }
             // Pairs, fours, eights: after each step a vector holds twice the rows of half the
             // columns.
@@ -147,8 +149,7 @@ void copy_rows(Bytes destination, int64_t destination_stride, ConstBytes source,
     }
 }
 
-void pack_left_kernel(void* destination, DType operand, const MatrixView& a, int64_t m,
-                      int64_t k) {
+void pack_left_kernel(void* destination, DType operand, const MatrixView& a, int64_t m, int64_t k) {
     auto* to = static_cast<Bytes>(destination);
     const auto* from = static_cast<ConstBytes>(a.data);
     const int64_t element = size_of(operand);

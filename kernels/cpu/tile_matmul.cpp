@@ -101,33 +101,33 @@ void TileMatmul::reserve_scratchpad(int64_t bytes) {
 }
 
 TileMatmul::Primitive TileMatmul::get(const Spec& spec) {
-    auto& made = primitives_[spec];
-    if (made == nullptr) {
-        // A primitive is cut for the number of threads at its creation.
-        const SingleThreadScope single_thread;
-        const auto operand = data_type(spec.operand);
-        const Memory::desc a({spec.m, spec.k}, operand, Memory::format_tag::ab);
-        const Memory::desc b({spec.k, spec.n}, operand, panel_tag(spec.operand, spec.panel_width));
-        const Memory::desc d({spec.m, spec.n}, Memory::data_type::f32, Memory::format_tag::ab);
-        dnnl::primitive_attr attributes;
-        attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-        if (spec.accumulate) {
-            dnnl::post_ops post_ops;
-            post_ops.append_sum(1.0F);
-            attributes.set_post_ops(post_ops);
-        }
-        try {
-            const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(a, b, d), attributes,
-                                                           engine_);
-            reserve_scratchpad(static_cast<int64_t>(description.scratchpad_desc().get_size()));
-            made = std::make_unique<Made>(Made{dnnl::matmul(description)});
-        } catch (const dnnl::error& error) {
-            primitives_.erase(spec);
-            fail("Matmul: oneDNN refuses a [{}, {}] x [{}, {}] product of {}: {}", spec.m, spec.k,
-                 spec.k, spec.n, name_of(spec.operand), error.what());
-        }
+    const auto found = primitives_.find(spec);
+    return found != primitives_.end() ? &found->second : make(spec);
+}
+
+TileMatmul::Primitive TileMatmul::make(const Spec& spec) {
+    // A primitive is cut for the number of threads at its creation.
+    const SingleThreadScope single_thread;
+    const auto operand = data_type(spec.operand);
+    const Memory::desc a({spec.m, spec.k}, operand, Memory::format_tag::ab);
+    const Memory::desc b({spec.k, spec.n}, operand, panel_tag(spec.operand, spec.panel_width));
+    const Memory::desc d({spec.m, spec.n}, Memory::data_type::f32, Memory::format_tag::ab);
+    dnnl::primitive_attr attributes;
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    if (spec.accumulate) {
+        dnnl::post_ops post_ops;
+        post_ops.append_sum(1.0F);
+        attributes.set_post_ops(post_ops);
     }
-    return &made->primitive;
+    try {
+        const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(a, b, d), attributes,
+                                                       engine_);
+        reserve_scratchpad(static_cast<int64_t>(description.scratchpad_desc().get_size()));
+        return &primitives_.emplace(spec, dnnl::matmul(description)).first->second;
+    } catch (const dnnl::error& error) {
+        fail("Matmul: oneDNN refuses a [{}, {}] x [{}, {}] product of {}: {}", spec.m, spec.k,
+             spec.k, spec.n, name_of(spec.operand), error.what());
+    }
 }
 
 void TileMatmul::run(Primitive primitive, int thread, const void* a, const void* b,

@@ -22,9 +22,7 @@ struct PanelLayout {
     int64_t depth = 1;  ///< K is padded to a multiple of this
 
     int64_t padded_k(int64_t k) const { return (k + depth - 1) / depth * depth; }
-    int64_t padded_n(int64_t n) const {
-        return width == 0 ? n : (n + width - 1) / width * width;
-    }
+    int64_t padded_n(int64_t n) const { return width == 0 ? n : (n + width - 1) / width * width; }
     /// Elements of a packed [k, n] operand.
     int64_t size(int64_t k, int64_t n) const { return padded_k(k) * padded_n(n); }
 };
@@ -59,8 +57,8 @@ class TileMatmul {
 
     explicit TileMatmul(int num_threads);
 
-    /// The product for `spec`, made on first use. Only the thread that drives the backend may call
-    /// it, outside of teams.
+    /// The product for `spec`, made on first use. Threads of a team may call it only for what was
+    /// made before they started.
     Primitive get(const Spec& spec);
     /// Runs on the calling thread, which is number `thread` of its team.
     void run(Primitive primitive, int thread, const void* a, const void* b, float* d) noexcept;
@@ -71,9 +69,6 @@ class TileMatmul {
     struct SpecHash {
         size_t operator()(const Spec& spec) const;
     };
-    struct Made {
-        dnnl::primitive primitive;
-    };
     /// oneDNN's objects are not to be shared between threads that change their addresses.
     struct PerThread {
         dnnl::stream stream;
@@ -83,13 +78,14 @@ class TileMatmul {
         dnnl::memory scratchpad;
     };
 
+    Primitive make(const Spec& spec);
     void reserve_scratchpad(int64_t bytes);
 
     dnnl::engine engine_;
     std::vector<PerThread> threads_;
     int64_t scratchpad_bytes_ = 0;
     std::vector<std::unique_ptr<std::byte[]>> scratchpads_;
-    std::unordered_map<Spec, std::unique_ptr<Made>, SpecHash> primitives_;
+    std::unordered_map<Spec, dnnl::primitive, SpecHash> primitives_;
 };
 
 }  // namespace lathe::cpu

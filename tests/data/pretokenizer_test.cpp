@@ -57,7 +57,7 @@ TEST(Pretokenizer, KeepsRunsOfInvalidBytesApart) {
 TEST(Pretokenizer, AppliesStagesInTurn) {
     EXPECT_EQ(split({R"(\p{N})", std::string(split_pattern_regex(SplitPattern::kGpt2))}, "ab 12 c"),
               (Pieces{"ab", " ", "1", "2", " c"}));
-    EXPECT_EQ(split({}, "all of it"), (Pieces{"all of it"}));
+    EXPECT_EQ(split(std::vector<std::string>{}, "all of it"), (Pieces{"all of it"}));
 }
 
 TEST(Pretokenizer, TranslatesClasses) {

@@ -275,7 +275,7 @@ TEST(Tokenizer, RejectsWhatItDoesNotImplement) {
     rejects("/model/merges/0", "qq zz", "which is not there");
     rejects("/model/merges/0", Json::array({"a"}), "not two tokens");
     rejects("/added_tokens/0/lstrip", true, "lstrip");
-    rejects("/added_tokens/0/id", 5, "has id");
+    rejects("/added_tokens/0/id", 700, "700 in added_tokens");
     rejects("/added_tokens/0/content", "", "empty");
     rejects("/pre_tokenizer",
             {{"type", "Split"},

@@ -244,10 +244,12 @@ TEST_F(Check, CrossEntropy) {
                     .targets = i32({3}),
                     .vocabulary = 9,
                     .losses = f32({3}),
-                    .d_logits = f32({3, 8})};
+                    .d_logits = bf16s({3, 8})};
     EXPECT_THAT(refusal(op), HasSubstr("vocabulary is 9, should be from 1 to 8"));
     op.vocabulary = 7;
     EXPECT_EQ(refusal(op), "accepted");
+    op.d_logits = f32({3, 8});
+    EXPECT_THAT(refusal(op), HasSubstr("d_logits is f32 [3, 8], should be bf16 [3, 8]"));
     op.losses = bf16s({3});
     EXPECT_THAT(refusal(op), HasSubstr("losses is bf16 [3], should be f32 [3]"));
 }

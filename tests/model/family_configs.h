@@ -1,6 +1,7 @@
 // Small configurations of every family, for the tests of file formats.
 #pragma once
 
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@ struct FamilyCase {
     Family family;
     ModelConfig config;
 };
+inline void PrintTo(const FamilyCase& one, std::ostream* stream) { *stream << one.name; }
 
 inline std::vector<FamilyCase> family_cases() {
     ModelConfig gpt2;

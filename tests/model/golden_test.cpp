@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <ostream>
 
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/reference/reference_backend.h"
@@ -22,6 +23,7 @@ struct World {
     DType dtype;
     std::unique_ptr<Backend> (*make)();
 };
+void PrintTo(const World& world, std::ostream* stream) { *stream << world.name; }
 
 const World kReference{"reference_f64", DType::f64, make_reference_backend};
 const World kCpu{"cpu_f32", DType::f32, [] { return make_cpu_backend(2); }};

@@ -42,7 +42,7 @@ TEST_P(PrecisionTest, F32IsNearExact) {
     const Result exact = run(config, make_reference_backend(), DType::f64, batch);
     const Result fast = run(config, make_cpu_backend(2), DType::f32, batch);
     // Each of some 40 stages of a block, forward and backward, errs by at most sqrt(K) epsilon in
-    // sums of K terms; stages err in random directions.
+    // sums of K terms; stages err in random directions, and none magnifies what went before.
     const double stages = 40.0 * static_cast<double>(config.layers) + 10.0;
     const double tolerance = 6e-8 * std::sqrt(stages * 200.0);
     EXPECT_LE(distance(fast.losses, exact.losses), tolerance * norm(exact.losses));

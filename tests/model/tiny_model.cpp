@@ -147,8 +147,10 @@ std::vector<double> TinyModel::decode(KvCache& cache, const Batch& batch, int64_
 void TinyModel::randomize(uint64_t seed) {
     std::mt19937_64 random(seed);
     std::normal_distribution<double> normal;
+    // Intermediates of size 1 everywhere: no softmax so sharp that it would magnify errors.
+    const double weight_deviation = 1.0 / std::sqrt(static_cast<double>(config.channels));
     for (const ParamTensor& tensor : layout.tensors()) {
-        const double deviation = tensor.decayed ? 0.3 : 0.2;
+        const double deviation = tensor.decayed ? weight_deviation : 0.2;
         const std::span<double> values = params.values(tensor);
         for (double& value : values) {
             const bool padding = value == 0.0 && tensor.init_std > 0.0;

@@ -1,0 +1,67 @@
+// Exchange: runs one collective after another over a Transport: checks that all ranks call the
+// same one, moves its messages, and gives up on ranks that stay away.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "parallel/collective.h"
+#include "parallel/transport.h"
+
+namespace lathe {
+
+class Exchange {
+  public:
+    /// `world_ranks` are the group's ranks as the world counts them: failures name those.
+    Exchange(std::unique_ptr<Transport> transport, std::vector<int> world_ranks, double timeout_s);
+    ~Exchange();
+
+    Transport& transport() { return *transport_; }
+    const std::vector<int>& world_ranks() const { return world_ranks_; }
+    int rank() const { return transport_->rank(); }
+    int size() const { return transport_->size(); }
+    double timeout_s() const { return timeout_s_; }
+
+    /// Memory for `bytes` from `peer`, whose Traffic named no size.
+    using Arrival = std::function<void*(int peer, int64_t bytes)>;
+
+    /// Every rank calls it: compares the call with every other rank's, then moves traffic[r] from
+    /// and to rank r (one's own entry is ignored), and returns when all of it is done. Throws Error
+    /// naming both calls where they differ, the ranks that let `timeout_s` pass without a message,
+    /// or the reason of an abort; from then on each call throws.
+    void run(const CollectiveCall& call, std::span<const Traffic> traffic,
+             const Arrival& arrival = {});
+    /// The same; then has the library do its part, started by `start` with the token it is given.
+    void run_in_library(const CollectiveCall& call, std::span<const Traffic> traffic,
+                        const std::function<void(LibraryCollectives&, int token)>& start);
+
+  private:
+    enum class Part : uint8_t { header_out, header_in, data_out, data_in, library };
+    static constexpr int kNumParts = 5;
+
+    /// Work that is started and not done, as a token.
+    int begin(int peer, Part part);
+    void start(const CollectiveCall& call, std::span<const Traffic> traffic);
+    void start_data(int peer, const Traffic& traffic);
+    void finish(const CollectiveCall& call, std::span<const Traffic> traffic,
+                const Arrival& arrival);
+    void header_arrived(int peer, Traffic traffic, const Arrival& arrival);
+    [[noreturn]] void fail_by_timeout(const CollectiveCall& call) const;
+    template <typename Body>
+    void guarded(const Body& body);
+
+    std::unique_ptr<Transport> transport_;
+    std::vector<int> world_ranks_;
+    double timeout_s_;
+    std::string failure_;  ///< the first failure, which ended this group
+    int num_pending_ = 0;
+    std::vector<uint8_t> pending_;  ///< by token
+    std::vector<int> done_;
+    std::vector<CollectiveHeader> headers_out_;
+    std::vector<CollectiveHeader> headers_in_;
+};
+
+}  // namespace lathe

@@ -1,0 +1,257 @@
+#include "parallel/mpi_transport.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "parallel/mpi_check.h"
+#include "parallel/ordered_sum.h"
+
+namespace lathe {
+namespace {
+
+/// A message travels in pieces of at least this size, at most kMaxPieces of them: MPI counts in
+/// int, and each finished piece shows that a long transfer moves.
+constexpr int64_t kPieceBytes = int64_t{1} << 20;
+constexpr int64_t kMaxPieces = 64;
+/// Elements of one call of the library's collectives.
+constexpr int64_t kLibraryElements = int64_t{1} << 26;
+
+/// Owns a communicator's handle.
+class CommHandle {
+  public:
+    explicit CommHandle(MPI_Comm comm) : comm_(comm) {
+        MPI_CHECK(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN));
+    }
+    CommHandle(const CommHandle&) = delete;
+    CommHandle& operator=(const CommHandle&) = delete;
+    ~CommHandle() {
+        // After a failure freeing would wait for the other ranks.
+        if (!abandoned_) {
+            MPI_Comm_free(&comm_);
+        }
+    }
+    MPI_Comm get() const { return comm_; }
+    void abandon() { abandoned_ = true; }
+
+  private:
+    MPI_Comm comm_;
+    bool abandoned_ = false;
+};
+
+void add_bf16(void* in, void* sum, int* count, MPI_Datatype*) {
+    add_to(sum, in, *count, DType::bf16);
+}
+
+/// MPI knows no bf16: its sum is an operation of our own on 16-bit integers.
+class SumOperation {
+  public:
+    SumOperation() { MPI_CHECK(MPI_Op_create(add_bf16, 1, &bf16_sum_)); }
+    SumOperation(const SumOperation&) = delete;
+    SumOperation& operator=(const SumOperation&) = delete;
+    ~SumOperation() { MPI_Op_free(&bf16_sum_); }
+
+    MPI_Op of(DType dtype) const { return dtype == DType::bf16 ? bf16_sum_ : MPI_SUM; }
+
+  private:
+    MPI_Op bf16_sum_ = MPI_OP_NULL;
+};
+
+MPI_Datatype type_of(DType dtype) {
+    switch (dtype) {
+        case DType::f32:
+            return MPI_FLOAT;
+        case DType::bf16:
+            return MPI_UINT16_T;
+        case DType::f64:
+            return MPI_DOUBLE;
+        case DType::i32:
+            break;
+    }
+    return MPI_INT32_T;
+}
+
+class MpiTransport final : public Transport, public LibraryCollectives {
+  public:
+    MpiTransport(MPI_Comm comm, AbortFunction abort) : comm_(comm), abort_(std::move(abort)) {
+        MPI_CHECK(MPI_Comm_rank(comm, &rank_));
+        MPI_CHECK(MPI_Comm_size(comm, &size_));
+    }
+
+    int rank() const override { return rank_; }
+    int size() const override { return size_; }
+
+    void send(int peer, const void* data, int64_t bytes, int token) override {
+        for_pieces(bytes, [&](int64_t offset, int count) {
+            MPI_CHECK(MPI_Isend(static_cast<const std::byte*>(data) + offset, count, MPI_BYTE, peer,
+                                kTag, comm_.get(), add_request(token, false)));
+        });
+    }
+    void receive(int peer, void* data, int64_t bytes, int token) override {
+        for_pieces(bytes, [&](int64_t offset, int count) {
+            MPI_CHECK(MPI_Irecv(static_cast<std::byte*>(data) + offset, count, MPI_BYTE, peer, kTag,
+                                comm_.get(), add_request(token, true)));
+        });
+    }
+    LibraryCollectives* library() override { return this; }
+
+    void all_reduce(const Tensor& tensor, int token) override {
+        in_library(tensor, token, [&](void* data, int count, MPI_Request* request) {
+            return MPI_Iallreduce(MPI_IN_PLACE, data, count, type_of(tensor.dtype()),
+                                  sum_.of(tensor.dtype()), comm_.get(), request);
+        });
+    }
+
+    void reduce_scatter(std::span<const Tensor> parts, int token) override {
+        // A reduction to each rank: parts need not lie side by side, and no copy of all is made.
+        for (int root = 0; root < size_; ++root) {
+            const Tensor& part = parts[static_cast<size_t>(root)];
+            in_library(part, token, [&](void* data, int count, MPI_Request* request) {
+                return MPI_Ireduce(root == rank_ ? MPI_IN_PLACE : data, data, count,
+                                   type_of(part.dtype()), sum_.of(part.dtype()), root, comm_.get(),
+                                   request);
+            });
+        }
+    }
+
+    void broadcast(const Tensor& tensor, int root, int token) override {
+        in_library(tensor, token, [&](void* data, int count, MPI_Request* request) {
+            return MPI_Ibcast(data, count, type_of(tensor.dtype()), root, comm_.get(), request);
+        });
+    }
+
+    bool poll(std::vector<int>& done) override {
+        int count = 0;
+        indices_.resize(requests_.size());
+        MPI_CHECK(MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count,
+                               indices_.data(), MPI_STATUSES_IGNORE));
+        count = std::max(count, 0);  // MPI_UNDEFINED: nothing is under way
+        for (int i = 0; i < count; ++i) {
+            const int token = owners_[static_cast<size_t>(indices_[static_cast<size_t>(i)])].token;
+            if (--parts_left_[static_cast<size_t>(token)] == 0) {
+                done.push_back(token);
+            }
+        }
+        if (count > 0) {
+            drop_finished_requests();
+        }
+        return count > 0;
+    }
+
+    void idle(double waited_s) override {
+        // First it spins, for answers that are under way. Then it gives way: with more ranks than
+        // cores those it waits for may need this core. Then it sleeps, ever longer: waiting for a
+        // rank that computes must not slow the computing, and adds at most 1/16 to the wait.
+        if (waited_s < kSpin_s) {
+            return;
+        }
+        if (waited_s < kYield_s) {
+            sched_yield();
+            return;
+        }
+        std::this_thread::sleep_for(
+            std::chrono::duration<double>(std::min(waited_s / 16, kLongestSleep_s)));
+    }
+
+    void abandon() noexcept override {
+        for (size_t i = 0; i < requests_.size(); ++i) {
+            if (owners_[i].is_receive && requests_[i] != MPI_REQUEST_NULL) {
+                MPI_Cancel(&requests_[i]);  // lest it writes where memory is being given back
+            }
+        }
+        requests_.clear();
+        owners_.clear();
+        comm_.abandon();
+    }
+
+    std::unique_ptr<Transport> subgroup(std::span<const int> members, int64_t) override {
+        const auto place = std::find(members.begin(), members.end(), rank_) - members.begin();
+        MPI_Comm comm = MPI_COMM_NULL;
+        MPI_CHECK(MPI_Comm_split(comm_.get(), members.front(), static_cast<int>(place), &comm));
+        return std::make_unique<MpiTransport>(comm, abort_);
+    }
+
+    void abort(int world_rank, const std::string& reason, int exit_code) noexcept override {
+        abort_(world_rank, reason, exit_code);
+    }
+
+  private:
+    static constexpr int kTag = 0;
+    static constexpr double kSpin_s = 20e-6;
+    static constexpr double kYield_s = 500e-6;
+    static constexpr double kLongestSleep_s = 1e-3;
+
+    struct Owner {
+        int token;
+        bool is_receive;
+    };
+
+    template <typename Body>
+    static void for_pieces(int64_t bytes, const Body& body) {
+        const int64_t piece = std::max(kPieceBytes, (bytes + kMaxPieces - 1) / kMaxPieces);
+        for (int64_t offset = 0; offset < bytes; offset += piece) {
+            body(offset, static_cast<int>(std::min(piece, bytes - offset)));
+        }
+    }
+
+    /// Starts a nonblocking collective on `tensor`, call after call; one on nothing where it is
+    /// empty, so that the token comes back.
+    template <typename Begin>
+    void in_library(const Tensor& tensor, int token, const Begin& begin) {
+        auto* data = static_cast<std::byte*>(tensor.data());
+        int64_t offset = 0;
+        do {
+            const int64_t count = std::min(tensor.size() - offset, kLibraryElements);
+            check_mpi(begin(data + offset * size_of(tensor.dtype()), static_cast<int>(count),
+                            add_request(token, false)),
+                      "a collective of MPI");
+            offset += count;
+        } while (offset < tensor.size());
+    }
+
+    /// To be filled at once: the next call moves it.
+    MPI_Request* add_request(int token, bool is_receive) {
+        if (parts_left_.size() <= static_cast<size_t>(token)) {
+            parts_left_.resize(static_cast<size_t>(token) + 1);
+        }
+        ++parts_left_[static_cast<size_t>(token)];
+        owners_.push_back({token, is_receive});
+        return &requests_.emplace_back(MPI_REQUEST_NULL);
+    }
+
+    void drop_finished_requests() {
+        size_t kept = 0;
+        for (size_t i = 0; i < requests_.size(); ++i) {
+            if (requests_[i] != MPI_REQUEST_NULL) {
+                requests_[kept] = requests_[i];
+                owners_[kept] = owners_[i];
+                ++kept;
+            }
+        }
+        requests_.resize(kept);
+        owners_.resize(kept);
+    }
+
+    CommHandle comm_;
+    AbortFunction abort_;
+    SumOperation sum_;
+    int rank_ = 0;
+    int size_ = 0;
+    std::vector<MPI_Request> requests_;
+    std::vector<Owner> owners_;    ///< of each request
+    std::vector<int> parts_left_;  ///< by token
+    std::vector<int> indices_;
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> make_mpi_transport(AbortFunction abort) {
+    MPI_Comm comm = MPI_COMM_NULL;
+    MPI_CHECK(MPI_Comm_dup(MPI_COMM_WORLD, &comm));
+    return std::make_unique<MpiTransport>(comm, std::move(abort));
+}
+
+}  // namespace lathe

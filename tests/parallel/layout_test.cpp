@@ -1,0 +1,258 @@
+// The layout is not a hyper-parameter: the same configuration gives the same bits on any number of
+// ranks, at any ZeRO stage, shard size, bucket size, with and without prefetching, and when it goes
+// on in another layout.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "kernels/files.h"
+#include "tests/support/process.h"
+#include "tests/support/ranks.h"
+#include "tests/support/token_data.h"
+#include "train/checkpoint.h"
+#include "train/trainer.h"
+
+namespace lathe::testing {
+namespace {
+
+constexpr int kSteps = 3;
+
+RunConfig llama() {
+    RunConfig config;
+    config.model = {.vocabulary_size = 70,
+                    .sequence_length = 16,
+                    .layers = 3,
+                    .channels = 48,
+                    .heads = 4,
+                    .kv_heads = 2,
+                    .feed_forward = 100};
+    config.train.steps = 100;
+    config.train.sequence_length = 16;
+    config.train.micro_batch = 2;
+    config.train.global_batch = 16;
+    config.optimizer.learning_rate = 5e-3;
+    config.optimizer.gradient_clip = 0.5;
+    return config;
+}
+
+RunConfig gpt2() {
+    RunConfig config = llama();
+    config.model.norm = NormKind::layernorm;
+    config.model.positions = Positions::learned;
+    config.model.mlp = MlpKind::gelu_tanh;
+    config.model.biases = Biases::all;
+    config.model.kv_heads = 4;
+    config.model.tied_embeddings = true;
+    return config;
+}
+
+/// What must not depend on the layout.
+struct Outcome {
+    std::vector<double> losses;
+    std::vector<double> norms;
+    std::vector<float> rows;  ///< of all states and units
+
+    bool operator==(const Outcome&) const = default;
+};
+
+class Layout : public ::testing::Test {
+  protected:
+    Layout() {
+        write_token_data(folder_.path(), 70, 4000);
+        write_file(folder_ / "tokenizer.json", "{}");
+        dataset_ = std::make_unique<TokenDataset>(folder_.path(), "train");
+        loader_ = std::make_unique<Loader>(*dataset_, 16, 1);
+    }
+
+    /// Steps [from, to) on `num_ranks` ranks; continues the checkpoint of step `from` unless that
+    /// is 0, and leaves one.
+    Outcome run(const RunConfig& config, DType compute, int num_ranks, int from = 0,
+                int to = kSteps, int threads = 1) {
+        Outcome outcome;
+        run_ranks(
+            num_ranks,
+            [&](Backend& backend, Communicator& world) {
+                Trainer trainer(config, backend, compute, *loader_, world);
+                Outcome mine;
+                if (from == 0) {
+                    trainer.initialize();
+                } else {
+                    const auto path = checkpoint(from);
+                    load_checkpoint(path, verify_checkpoint(path, world), trainer);
+                }
+                while (trainer.state().step < to) {
+                    const StepResult result = trainer.step();
+                    mine.losses.push_back(result.loss);
+                    mine.norms.push_back(result.gradient_norm);
+                }
+                if (to != kSteps) {
+                    write_checkpoint(checkpoint(to), trainer, config,
+                                     {.train = trainer.state(),
+                                      .compute = compute,
+                                      .tokenizer_fingerprint = "",
+                                      .validation_loss = {}},
+                                     folder_ / "tokenizer.json");
+                }
+                for (int unit = 0; unit < trainer.layout().num_units(); ++unit) {
+                    for (const ParamState state :
+                         {ParamState::parameters, ParamState::master, ParamState::first_moment,
+                          ParamState::second_moment}) {
+                        const std::vector<float> row = trainer.params().gather(unit, state, 0);
+                        mine.rows.insert(mine.rows.end(), row.begin(), row.end());
+                    }
+                }
+                if (world.rank() == 0) {
+                    outcome = mine;
+                }
+            },
+            threads);
+        return outcome;
+    }
+
+    std::filesystem::path checkpoint(int step) {
+        return folder_.path() / fmt::format("checkpoint-{}", step);
+    }
+
+    TemporaryFolder folder_;
+    std::unique_ptr<TokenDataset> dataset_;
+    std::unique_ptr<Loader> loader_;
+};
+
+TEST_F(Layout, RanksAndStagesChangeNoBit) {
+    for (const RunConfig& base : {llama(), gpt2()}) {
+        for (const DType compute : {DType::f32, DType::bf16}) {
+            const Outcome expected = run(base, compute, 1);
+            for (const int ranks : {2, 3, 4, 5, 8, 10}) {
+                for (const int stage : {0, 1, 2, 3}) {
+                    RunConfig config = base;
+                    config.parallel.zero_stage = stage;
+                    EXPECT_TRUE(run(config, compute, ranks) == expected)
+                        << name_of(compute) << ", " << ranks << " ranks, stage " << stage;
+                }
+            }
+        }
+    }
+}
+
+TEST_F(Layout, HybridShardSizesChangeNoBit) {
+    const Outcome expected = run(llama(), DType::bf16, 1);
+    for (const int shard_size : {1, 2, 3, 6}) {
+        for (const int stage : {1, 3}) {
+            RunConfig config = llama();
+            config.parallel.zero_stage = stage;
+            config.parallel.shard_size = shard_size;
+            EXPECT_TRUE(run(config, DType::bf16, 6) == expected)
+                << "shard size " << shard_size << ", stage " << stage;
+        }
+    }
+}
+
+TEST_F(Layout, BucketsPrefetchAndThreadsChangeNoBit) {
+    for (const DType gradient : {DType::f32, DType::bf16}) {
+        RunConfig config = gpt2();
+        config.parallel.gradient_dtype = gradient;
+        const Outcome expected = run(config, DType::f32, 1);
+        config.parallel.zero_stage = 3;
+        for (const int64_t bucket : {int64_t{1}, int64_t{5000}, int64_t{9000}, int64_t{1} << 30}) {
+            config.parallel.bucket_elements = bucket;
+            EXPECT_TRUE(run(config, DType::f32, 3) == expected) << "bucket of " << bucket;
+        }
+        config.parallel.prefetch = false;
+        EXPECT_TRUE(run(config, DType::f32, 3) == expected) << "without prefetching";
+        EXPECT_TRUE(run(config, DType::f32, 2, 0, kSteps, 2) == expected) << "two threads a rank";
+    }
+}
+
+TEST_F(Layout, ARunGoesOnInAnotherLayout) {
+    for (const DType compute : {DType::f32, DType::bf16}) {
+        const Outcome expected = run(llama(), compute, 1);
+        RunConfig config = llama();
+        config.parallel.zero_stage = 3;
+        run(config, compute, 8, 0, 1);
+        config.parallel.zero_stage = 1;
+        run(config, compute, 3, 1, 2);
+        config.parallel.zero_stage = 2;
+        const Outcome last = run(config, compute, 5, 2, 3);
+        EXPECT_EQ(last.losses.back(), expected.losses.back());
+        EXPECT_TRUE(last.rows == expected.rows) << name_of(compute);
+        std::filesystem::remove_all(checkpoint(1));
+        std::filesystem::remove_all(checkpoint(2));
+    }
+}
+
+TEST_F(Layout, NativeReductionIsEqualUpToRounding) {
+    RunConfig config = llama();
+    const Outcome ordered = run(config, DType::f32, 1, 0, kSteps);
+    config.parallel.reduction = Reduction::native;
+    for (const int stage : {0, 1, 2, 3}) {
+        for (const int shard_size : {2, 4}) {
+            config.parallel.zero_stage = stage;
+            config.parallel.shard_size = shard_size;
+            const Outcome native = run(config, DType::f32, 4, 0, kSteps);
+            // The first gradient differs only by the order of eight f32 additions an element.
+            EXPECT_NEAR(native.norms[0], ordered.norms[0],
+                        8 * std::numeric_limits<float>::epsilon() * ordered.norms[0]);
+            EXPECT_NEAR(native.losses[0], ordered.losses[0], 1e-12);
+        }
+    }
+}
+
+TEST_F(Layout, ANanOnOneRankIsSkippedByAll) {
+    RunConfig config = llama();
+    config.parallel.zero_stage = 3;
+    std::mutex mutex;
+    std::vector<std::string> found;
+    run_ranks(3, [&](Backend& backend, Communicator& world) {
+        Trainer trainer(config, backend, DType::f32, *loader_, world);
+        trainer.initialize();
+        const ParamTensor& weight = *trainer.layout().find("blocks.1.mlp.up.weight");
+        const std::vector<float> nan = {NAN};
+        trainer.params().write(weight.unit, ParamState::parameters, weight.offset + 9, nan);
+        const StepResult result = trainer.step();
+        const std::scoped_lock lock(mutex);
+        found.push_back(result.bad_tensor);
+        EXPECT_EQ(trainer.state().updates, 0);
+    });
+    ASSERT_EQ(found.size(), 3U);
+    EXPECT_TRUE(found[0].starts_with("blocks.1.mlp")) << found[0];
+    EXPECT_EQ(found[1], found[0]);
+    EXPECT_EQ(found[2], found[0]);
+}
+
+/// FACTS of memory: bytes a rank keeps between steps, by category, are the formulas of
+/// docs/architecture.md.
+TEST_F(Layout, MemoryFollowsTheFormulas) {
+    for (const int ranks : {1, 2, 4}) {
+        for (const int stage : {0, 1, 3}) {
+            RunConfig config = llama();
+            config.parallel.zero_stage = stage;
+            run_ranks(ranks, [&](Backend& backend, Communicator& world) {
+                Trainer trainer(config, backend, DType::bf16, *loader_, world);
+                int64_t whole = 0;
+                int64_t shard = 0;
+                const Sharding sharding(config.parallel, world.size(), world.rank());
+                for (const ParamUnit& unit : trainer.layout().units()) {
+                    whole += unit.size;
+                    shard += sharding.shard(unit.size, world.rank()).size();
+                }
+                const auto bytes = [&](MemoryCategory category) {
+                    return backend.memory().current_bytes[static_cast<size_t>(category)];
+                };
+                EXPECT_EQ(bytes(MemoryCategory::parameters), 2 * (stage == 3 ? shard : whole));
+                EXPECT_EQ(bytes(MemoryCategory::optimizer), 12 * (stage == 0 ? whole : shard));
+                trainer.initialize();
+                trainer.step();
+                EXPECT_EQ(bytes(MemoryCategory::parameters), 2 * (stage == 3 ? shard : whole));
+                EXPECT_EQ(bytes(MemoryCategory::gradients), 0);
+            });
+        }
+    }
+}
+
+}  // namespace
+}  // namespace lathe::testing
