@@ -5,7 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/run_options.h"
-#include "parallel/single_communicator.h"
+#include "parallel/launch.h"
 #include "train/device.h"
 #include "train/run.h"
 
@@ -14,9 +14,14 @@ namespace {
 
 int run_train(const RunOptions& options) {
     const RunConfig config = load_run_config(options.config_file(), options.overrides());
-    const std::unique_ptr<Backend> backend = make_backend(config.device);
-    const std::unique_ptr<Communicator> world = make_single_communicator();
-    return run_training(config, *backend, *world);
+    const std::unique_ptr<Launch> launch = join_launch();
+    return run_in_job(*launch, [&] {
+        const std::unique_ptr<Backend> backend =
+            make_backend(config.device, launch->place().local_size);
+        const std::unique_ptr<Communicator> world =
+            launch->make_world(*backend, config.parallel.collective_timeout);
+        return run_training(config, *backend, *world);
+    });
 }
 
 }  // namespace

@@ -7,7 +7,8 @@
 //
 // A rank that dies, hangs, or calls another operation is an Error on the others within the timeout.
 // Its text names the ranks that were waited for, the operation, its sequence number in this group,
-// what it moved, and the step.
+// what it moved, and the step; the communicator then serves no more. The label must be the same on
+// all ranks, which compare it.
 #pragma once
 
 #include <cstddef>
@@ -33,8 +34,8 @@ class Communicator {
 
     virtual int rank() const = 0;
     virtual int size() const = 0;
-    /// Bytes that this rank has sent to others so far, and seconds the host has waited for
-    /// communication.
+    /// Bytes of tensors and host operations that this rank has sent to others so far, in this group
+    /// and in those split from it.
     virtual int64_t sent_bytes() const = 0;
 
     /// send[r] goes to rank r and receive[r] comes from rank r; both have size() entries, and an

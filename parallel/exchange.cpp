@@ -25,34 +25,17 @@ Exchange::Exchange(std::unique_ptr<Transport> transport, std::vector<int> world_
 
 Exchange::~Exchange() = default;
 
-template <typename Body>
-void Exchange::guarded(const Body& body) {
+void Exchange::run(const CollectiveCall& call, std::span<const Traffic> traffic,
+                   const Arrival& arrival) {
     LATHE_CHECK(failure_.empty(), "communication has failed before: {}", failure_);
     try {
-        body();
+        start(call, traffic);
+        finish(call, traffic, arrival);
     } catch (const std::exception& error) {
         failure_ = error.what();
         transport_->abandon();
         throw;
     }
-}
-
-void Exchange::run(const CollectiveCall& call, std::span<const Traffic> traffic,
-                   const Arrival& arrival) {
-    guarded([&] {
-        start(call, traffic);
-        finish(call, traffic, arrival);
-    });
-}
-
-void Exchange::run_in_library(const CollectiveCall& call, std::span<const Traffic> traffic,
-                              const std::function<void(LibraryCollectives&, int token)>& start_it) {
-    guarded([&] {
-        start(call, traffic);
-        finish(call, traffic, {});
-        start_it(*transport_->library(), begin(rank(), Part::library));
-        finish(call, traffic, {});
-    });
 }
 
 int Exchange::begin(int peer, Part part) {
@@ -123,21 +106,13 @@ void Exchange::fail_by_timeout(const CollectiveCall& call) const {
     std::vector<int> missing;
     for (int peer = 0; peer < transport_->size(); ++peer) {
         const auto parts = pending_.begin() + peer * kNumParts;
-        if (peer != transport_->rank() &&
-            std::any_of(parts, parts + kNumParts, [](uint8_t pending) { return pending != 0; })) {
+        if (std::any_of(parts, parts + kNumParts, [](uint8_t pending) { return pending != 0; })) {
             missing.push_back(world_ranks_[static_cast<size_t>(peer)]);
         }
     }
     std::sort(missing.begin(), missing.end());
-    const int me = world_ranks_[static_cast<size_t>(transport_->rank())];
-    LATHE_CHECK(!missing.empty(),
-                "rank {}: {} did not end within {} s, though every rank had begun it: a rank has "
-                "died or hangs, or --collective-timeout is too short",
-                me, call.text(), timeout_s_);
-    fail(
-        "rank {}: {} has waited {} s for {}, which died, hangs, or needs a longer "
-        "--collective-timeout",
-        me, call.text(), timeout_s_, ranks_text(missing));
+    fail("{} has waited {} s for {}: died, hanging, or slower than --collective-timeout allows",
+         call.text(), timeout_s_, ranks_text(missing));
 }
 
 }  // namespace lathe

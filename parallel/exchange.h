@@ -34,24 +34,18 @@ class Exchange {
     /// or the reason of an abort; from then on each call throws.
     void run(const CollectiveCall& call, std::span<const Traffic> traffic,
              const Arrival& arrival = {});
-    /// The same; then has the library do its part, started by `start` with the token it is given.
-    void run_in_library(const CollectiveCall& call, std::span<const Traffic> traffic,
-                        const std::function<void(LibraryCollectives&, int token)>& start);
 
   private:
-    enum class Part : uint8_t { header_out, header_in, data_out, data_in, library };
-    static constexpr int kNumParts = 5;
+    enum class Part : uint8_t { header_out, header_in, data_out, data_in };
+    static constexpr int kNumParts = 4;
 
     /// Work that is started and not done, as a token.
     int begin(int peer, Part part);
     void start(const CollectiveCall& call, std::span<const Traffic> traffic);
-    void start_data(int peer, const Traffic& traffic);
     void finish(const CollectiveCall& call, std::span<const Traffic> traffic,
                 const Arrival& arrival);
     void header_arrived(int peer, Traffic traffic, const Arrival& arrival);
     [[noreturn]] void fail_by_timeout(const CollectiveCall& call) const;
-    template <typename Body>
-    void guarded(const Body& body);
 
     std::unique_ptr<Transport> transport_;
     std::vector<int> world_ranks_;

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdlib>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -64,6 +65,22 @@ std::unique_ptr<Launch> join_launch() {
         return std::make_unique<SingleLaunch>();
     }
     return join_mpi_launch(launched);
+}
+
+int run_in_job(Launch& launch, const std::function<int()>& body) {
+    if (launch.place().size == 1) {
+        return body();
+    }
+    try {
+        return body();
+    } catch (const UsageError& error) {
+        launch.abort(error.what(), 2);
+    } catch (const std::bad_alloc&) {
+        launch.abort("out of memory", 1);
+    } catch (const std::exception& error) {
+        launch.abort(error.what(), 1);
+    }
+    return 1;
 }
 
 }  // namespace lathe

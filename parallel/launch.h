@@ -2,6 +2,7 @@
 // where nobody else takes part.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -38,6 +39,11 @@ int launched_ranks();
 
 /// Joins the job. A process that was started alone uses no MPI.
 std::unique_ptr<Launch> join_launch();
+
+/// Runs `body` as a rank's part and returns its exit code. Where it throws and there are other
+/// ranks, ends the job with 2 for a UsageError and 1 for the rest; a lone process lets the
+/// exception pass.
+int run_in_job(Launch& launch, const std::function<int()>& body);
 
 /// Joins a job of MPI ranks, `launched` by the launcher's word. Built without MPI: throws
 /// UsageError that says what to install.

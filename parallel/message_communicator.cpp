@@ -23,10 +23,55 @@ void check_summable(DType dtype) {
     LATHE_CHECK(dtype != DType::i32, "a reduction sums f32, bf16 or f64, not {}", name_of(dtype));
 }
 
-/// Tells every other rank of `bytes` in both directions, without a message for them.
-std::vector<Traffic> told(int size, int64_t bytes) {
-    return std::vector<Traffic>(static_cast<size_t>(size),
-                                Traffic{.send_bytes = bytes, .receive_bytes = bytes});
+/// One's own part goes to all, and theirs come.
+std::vector<Traffic> gather_traffic(int rank, std::span<const Tensor> parts) {
+    const Tensor& mine = parts[static_cast<size_t>(rank)];
+    std::vector<Traffic> traffic;
+    for (const Tensor& part : parts) {
+        traffic.push_back({.send = mine.data(),
+                           .send_bytes = mine.bytes(),
+                           .receive = part.data(),
+                           .receive_bytes = part.bytes()});
+    }
+    return traffic;
+}
+
+/// Elements [begin, end) of a tensor, as far as it has them.
+Tensor cut(const Tensor& tensor, int64_t begin, int64_t end) {
+    return tensor.flat().slice(std::min(begin, tensor.size()), std::min(end, tensor.size()));
+}
+
+/// One's own part becomes the sum over ranks, in rank order; by slices, so that what has arrived
+/// and is not summed yet takes little room.
+void scatter_and_sum(Exchange& exchange, const CollectiveCall& call,
+                     std::span<const Tensor> parts) {
+    constexpr int64_t kSliceElements = int64_t{1} << 20;
+    int64_t longest = 0;
+    for (const Tensor& part : parts) {
+        longest = std::max(longest, part.size());
+    }
+    const auto me = static_cast<size_t>(exchange.rank());
+    const int64_t room = std::min(kSliceElements, parts[me].size()) * size_of(call.dtype);
+    const auto received =
+        std::make_unique_for_overwrite<std::byte[]>(static_cast<size_t>(room) * parts.size());
+    std::vector<Traffic> traffic(parts.size());
+    std::vector<const void*> terms(parts.size());
+    int64_t begin = 0;
+    do {  // also where there is nothing to sum: the ranks compare their calls
+        const int64_t end = begin + kSliceElements;
+        const Tensor sum = cut(parts[me], begin, end);
+        for (size_t peer = 0; peer < parts.size(); ++peer) {
+            const Tensor theirs = cut(parts[peer], begin, end);
+            traffic[peer] = {.send = theirs.data(),
+                             .send_bytes = theirs.bytes(),
+                             .receive = received.get() + static_cast<int64_t>(peer) * room,
+                             .receive_bytes = sum.bytes()};
+            terms[peer] = peer == me ? sum.data() : traffic[peer].receive;
+        }
+        exchange.run(call, traffic);
+        ordered_sum(sum, terms);
+        begin = end;
+    } while (begin < longest);
 }
 
 }  // namespace
@@ -103,61 +148,35 @@ void MessageCommunicator::all_to_all(std::span<const Tensor> send, std::span<con
 void MessageCommunicator::all_gather(std::span<const Tensor> parts, const CollectiveLabel& label) {
     check_parts(parts, "all_gather");
     const Tensor& mine = parts[static_cast<size_t>(rank_)];
-    std::vector<Traffic> traffic;
-    for (const Tensor& part : parts) {
-        traffic.push_back({.send = mine.data(),
-                           .send_bytes = mine.bytes(),
-                           .receive = part.data(),
-                           .receive_bytes = part.bytes()});
-    }
     count_sent((size_ - 1) * mine.bytes());
     backend_.run_on_host(Stream::communication,
-                         [exchange = exchange_, traffic = std::move(traffic),
+                         [exchange = exchange_, traffic = gather_traffic(rank_, parts),
                           call = next_call(CollectiveKind::all_gather, label, dtype_in(parts))] {
                              exchange->run(call, traffic);
                          });
 }
 
-/// Without a library: each rank receives what the others have for `sum` and adds it in rank order.
-void MessageCommunicator::sum_received(CollectiveCall call, std::vector<Traffic> traffic,
-                                       const Tensor& sum) {
+void MessageCommunicator::reduce(CollectiveCall call, std::vector<Tensor> parts, bool gather) {
     backend_.run_on_host(Stream::communication, [exchange = exchange_, call = std::move(call),
-                                                 traffic = std::move(traffic), sum]() mutable {
-        const auto ranks = static_cast<size_t>(exchange->size());
-        const auto bytes = static_cast<size_t>(sum.bytes());
-        std::vector<std::byte> received(ranks * bytes);
-        std::vector<const void*> terms;
-        for (size_t peer = 0; peer < ranks; ++peer) {
-            traffic[peer].receive = received.data() + peer * bytes;
-            terms.push_back(traffic[peer].receive);
+                                                 parts = std::move(parts), gather] {
+        scatter_and_sum(*exchange, call, parts);
+        if (gather) {
+            exchange->run(call, gather_traffic(exchange->rank(), parts));
         }
-        const auto me = static_cast<size_t>(exchange->rank());
-        if (bytes > 0) {
-            std::memcpy(traffic[me].receive, sum.data(), bytes);
-        }
-        exchange->run(call, traffic);
-        ordered_sum(sum, terms);
     });
 }
 
 void MessageCommunicator::all_reduce(const Tensor& tensor, const CollectiveLabel& label) {
-    check_summable(tensor.dtype());
-    count_sent(2 * (size_ - 1) * tensor.bytes() / size_);
-    auto call = next_call(CollectiveKind::all_reduce, label, tensor.dtype());
-    std::vector<Traffic> traffic = told(size_, tensor.bytes());
-    if (exchange_->transport().library() == nullptr) {
-        for (Traffic& entry : traffic) {
-            entry.send = tensor.data();
-        }
-        sum_received(std::move(call), std::move(traffic), tensor);
-        return;
+    const DType dtype = tensor.dtype();
+    check_summable(dtype);
+    const Tensor row = tensor.flat();
+    std::vector<Tensor> parts;
+    for (int64_t rank = 0; rank < size_; ++rank) {
+        parts.push_back(row.slice(row.size() * rank / size_, row.size() * (rank + 1) / size_));
     }
-    backend_.run_on_host(Stream::communication, [exchange = exchange_, call = std::move(call),
-                                                 traffic = std::move(traffic), tensor] {
-        exchange->run_in_library(call, traffic, [&](LibraryCollectives& library, int token) {
-            library.all_reduce(tensor, token);
-        });
-    });
+    const int64_t own = parts[static_cast<size_t>(rank_)].bytes();
+    count_sent(row.bytes() - own + (size_ - 1) * own);
+    reduce(next_call(CollectiveKind::all_reduce, label, dtype), std::move(parts), true);
 }
 
 void MessageCommunicator::reduce_scatter(std::span<const Tensor> parts,
@@ -165,52 +184,30 @@ void MessageCommunicator::reduce_scatter(std::span<const Tensor> parts,
     check_parts(parts, "reduce_scatter");
     const DType dtype = dtype_in(parts);
     check_summable(dtype);
-    const Tensor& mine = parts[static_cast<size_t>(rank_)];
-    std::vector<Traffic> traffic;
     for (const Tensor& part : parts) {
-        traffic.push_back({.send_bytes = part.bytes(), .receive_bytes = mine.bytes()});
-        count_sent(&part == &mine ? 0 : part.bytes());
+        count_sent(part.bytes());
     }
-    auto call = next_call(CollectiveKind::reduce_scatter, label, dtype);
-    if (exchange_->transport().library() == nullptr) {
-        for (size_t peer = 0; peer < parts.size(); ++peer) {
-            traffic[peer].send = parts[peer].data();
-        }
-        sum_received(std::move(call), std::move(traffic), mine);
-        return;
-    }
-    backend_.run_on_host(
-        Stream::communication,
-        [exchange = exchange_, call = std::move(call), traffic = std::move(traffic),
-         parts = std::vector<Tensor>(parts.begin(), parts.end())] {
-            exchange->run_in_library(call, traffic, [&](LibraryCollectives& library, int token) {
-                library.reduce_scatter(parts, token);
-            });
-        });
+    count_sent(-parts[static_cast<size_t>(rank_)].bytes());
+    reduce(next_call(CollectiveKind::reduce_scatter, label, dtype), {parts.begin(), parts.end()},
+           false);
 }
 
 void MessageCommunicator::broadcast(const Tensor& tensor, int root, const CollectiveLabel& label) {
     LATHE_CHECK(root >= 0 && root < size_, "broadcast of {}: root {} of {} ranks", label.tensor,
                 root, size_);
     count_sent(rank_ == root ? (size_ - 1) * tensor.bytes() : 0);
-    auto call = next_call(CollectiveKind::broadcast, label, tensor.dtype(), root);
-    std::vector<Traffic> traffic = told(size_, tensor.bytes());
-    if (exchange_->transport().library() == nullptr) {
-        for (Traffic& entry : traffic) {
-            entry.send = rank_ == root ? tensor.data() : nullptr;
-        }
-        traffic[static_cast<size_t>(root)].receive = tensor.data();
-        backend_.run_on_host(Stream::communication,
-                             [exchange = exchange_, call = std::move(call),
-                              traffic = std::move(traffic)] { exchange->run(call, traffic); });
-        return;
+    std::vector<Traffic> traffic(static_cast<size_t>(size_));
+    if (rank_ == root) {
+        std::fill(traffic.begin(), traffic.end(),
+                  Traffic{.send = tensor.data(), .send_bytes = tensor.bytes()});
+    } else {
+        traffic[static_cast<size_t>(root)] = {.receive = tensor.data(),
+                                              .receive_bytes = tensor.bytes()};
     }
-    backend_.run_on_host(Stream::communication, [exchange = exchange_, call = std::move(call),
-                                                 traffic = std::move(traffic), tensor, root] {
-        exchange->run_in_library(call, traffic, [&](LibraryCollectives& library, int token) {
-            library.broadcast(tensor, root, token);
-        });
-    });
+    backend_.run_on_host(Stream::communication,
+                         [exchange = exchange_, traffic = std::move(traffic),
+                          call = next_call(CollectiveKind::broadcast, label, tensor.dtype(),
+                                           root)] { exchange->run(call, traffic); });
 }
 
 void MessageCommunicator::run_and_wait(const std::function<void()>& function) {
@@ -244,7 +241,7 @@ std::vector<std::vector<std::byte>> MessageCommunicator::all_gather_bytes(
 
 void MessageCommunicator::barrier(const CollectiveLabel& label) {
     const CollectiveCall call = next_call(CollectiveKind::barrier, label);
-    run_and_wait([&] { exchange_->run(call, told(size_, 0)); });
+    run_and_wait([&] { exchange_->run(call, std::vector<Traffic>(static_cast<size_t>(size_))); });
 }
 
 std::unique_ptr<Communicator> MessageCommunicator::split(int color, int key) {

@@ -1,6 +1,7 @@
-// MessageCommunicator: the Communicator of host memory, over any Transport. Collectives are made of
-// messages between pairs, so that a failure can name the rank that stays away; the library's own
-// serve for reductions and broadcasts where the Transport has them.
+// MessageCommunicator: the Communicator of host memory, over any Transport. All collectives are
+// made of messages between pairs, so that a failure can name the rank that stays away. They move as
+// little as any: each rank sends what others need of it once. A reduction scatters, sums and, for
+// all_reduce, gathers; several times faster than OpenMPI's own (communicator_bench).
 #pragma once
 
 #include <atomic>
@@ -51,7 +52,8 @@ class MessageCommunicator final : public Communicator {
                              DType dtype = DType::f32, int root = -1);
     void count_sent(int64_t bytes);
     void check_parts(std::span<const Tensor> parts, const char* operation) const;
-    void sum_received(CollectiveCall call, std::vector<Traffic> traffic, const Tensor& sum);
+    /// Has parts[rank()] become the sum; then, if asked, brings every rank's sum to all.
+    void reduce(CollectiveCall call, std::vector<Tensor> parts, bool gather);
     std::vector<std::vector<std::byte>> gather_bytes(const CollectiveCall& call,
                                                      std::span<const std::byte> mine);
     /// Issues `function` to the communication stream and waits for it.

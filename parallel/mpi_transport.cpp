@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "parallel/mpi_check.h"
-#include "parallel/ordered_sum.h"
 
 namespace lathe {
 namespace {
@@ -17,8 +16,6 @@ namespace {
 /// int, and each finished piece shows that a long transfer moves.
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
 constexpr int64_t kMaxPieces = 64;
-/// Elements of one call of the library's collectives.
-constexpr int64_t kLibraryElements = int64_t{1} << 26;
 
 /// Owns a communicator's handle.
 class CommHandle {
@@ -42,39 +39,7 @@ class CommHandle {
     bool abandoned_ = false;
 };
 
-void add_bf16(void* in, void* sum, int* count, MPI_Datatype*) {
-    add_to(sum, in, *count, DType::bf16);
-}
-
-/// MPI knows no bf16: its sum is an operation of our own on 16-bit integers.
-class SumOperation {
-  public:
-    SumOperation() { MPI_CHECK(MPI_Op_create(add_bf16, 1, &bf16_sum_)); }
-    SumOperation(const SumOperation&) = delete;
-    SumOperation& operator=(const SumOperation&) = delete;
-    ~SumOperation() { MPI_Op_free(&bf16_sum_); }
-
-    MPI_Op of(DType dtype) const { return dtype == DType::bf16 ? bf16_sum_ : MPI_SUM; }
-
-  private:
-    MPI_Op bf16_sum_ = MPI_OP_NULL;
-};
-
-MPI_Datatype type_of(DType dtype) {
-    switch (dtype) {
-        case DType::f32:
-            return MPI_FLOAT;
-        case DType::bf16:
-            return MPI_UINT16_T;
-        case DType::f64:
-            return MPI_DOUBLE;
-        case DType::i32:
-            break;
-    }
-    return MPI_INT32_T;
-}
-
-class MpiTransport final : public Transport, public LibraryCollectives {
+class MpiTransport final : public Transport {
   public:
     MpiTransport(MPI_Comm comm, AbortFunction abort) : comm_(comm), abort_(std::move(abort)) {
         MPI_CHECK(MPI_Comm_rank(comm, &rank_));
@@ -94,32 +59,6 @@ class MpiTransport final : public Transport, public LibraryCollectives {
         for_pieces(bytes, [&](int64_t offset, int count) {
             MPI_CHECK(MPI_Irecv(static_cast<std::byte*>(data) + offset, count, MPI_BYTE, peer, kTag,
                                 comm_.get(), add_request(token, true)));
-        });
-    }
-    LibraryCollectives* library() override { return this; }
-
-    void all_reduce(const Tensor& tensor, int token) override {
-        in_library(tensor, token, [&](void* data, int count, MPI_Request* request) {
-            return MPI_Iallreduce(MPI_IN_PLACE, data, count, type_of(tensor.dtype()),
-                                  sum_.of(tensor.dtype()), comm_.get(), request);
-        });
-    }
-
-    void reduce_scatter(std::span<const Tensor> parts, int token) override {
-        // A reduction to each rank: parts need not lie side by side, and no copy of all is made.
-        for (int root = 0; root < size_; ++root) {
-            const Tensor& part = parts[static_cast<size_t>(root)];
-            in_library(part, token, [&](void* data, int count, MPI_Request* request) {
-                return MPI_Ireduce(root == rank_ ? MPI_IN_PLACE : data, data, count,
-                                   type_of(part.dtype()), sum_.of(part.dtype()), root, comm_.get(),
-                                   request);
-            });
-        }
-    }
-
-    void broadcast(const Tensor& tensor, int root, int token) override {
-        in_library(tensor, token, [&](void* data, int count, MPI_Request* request) {
-            return MPI_Ibcast(data, count, type_of(tensor.dtype()), root, comm_.get(), request);
         });
     }
 
@@ -197,21 +136,6 @@ class MpiTransport final : public Transport, public LibraryCollectives {
         }
     }
 
-    /// Starts a nonblocking collective on `tensor`, call after call; one on nothing where it is
-    /// empty, so that the token comes back.
-    template <typename Begin>
-    void in_library(const Tensor& tensor, int token, const Begin& begin) {
-        auto* data = static_cast<std::byte*>(tensor.data());
-        int64_t offset = 0;
-        do {
-            const int64_t count = std::min(tensor.size() - offset, kLibraryElements);
-            check_mpi(begin(data + offset * size_of(tensor.dtype()), static_cast<int>(count),
-                            add_request(token, false)),
-                      "a collective of MPI");
-            offset += count;
-        } while (offset < tensor.size());
-    }
-
     /// To be filled at once: the next call moves it.
     MPI_Request* add_request(int token, bool is_receive) {
         if (parts_left_.size() <= static_cast<size_t>(token)) {
@@ -237,7 +161,6 @@ class MpiTransport final : public Transport, public LibraryCollectives {
 
     CommHandle comm_;
     AbortFunction abort_;
-    SumOperation sum_;
     int rank_ = 0;
     int size_ = 0;
     std::vector<MPI_Request> requests_;

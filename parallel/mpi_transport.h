@@ -1,4 +1,4 @@
-// MpiTransport: messages of MPI, and its reductions and broadcasts.
+// MpiTransport: messages of MPI.
 #pragma once
 
 #include <functional>

@@ -1,51 +1,48 @@
 #include "parallel/ordered_sum.h"
 
+#include <algorithm>
+#include <array>
+
 namespace lathe {
 namespace {
 
-/// Calls body with a value of the element type and one of the type it is added in.
-template <typename Body>
-void with_types(DType dtype, const Body& body) {
-    switch (dtype) {
-        case DType::f32:
-            return body(float{}, float{});
-        case DType::bf16:
-            return body(bf16{}, float{});
-        case DType::f64:
-            return body(double{}, double{});
-        case DType::i32:
-            break;
+/// Elements summed at a time, in a cache's innermost level.
+constexpr int64_t kBlock = 2048;
+
+template <typename T, typename Wide>
+void sum_terms(const Tensor& sum, std::span<const void* const> terms) {
+    std::array<Wide, kBlock> total;
+    for (int64_t begin = 0; begin < sum.size(); begin += kBlock) {
+        const int64_t count = std::min(kBlock, sum.size() - begin);
+        for (size_t term = 0; term < terms.size(); ++term) {
+            const T* const from = static_cast<const T*>(terms[term]) + begin;
+            for (int64_t i = 0; i < count; ++i) {
+                const Wide value = static_cast<Wide>(from[i]);
+                total[static_cast<size_t>(i)] =
+                    term == 0 ? value : total[static_cast<size_t>(i)] + value;
+            }
+        }
+        T* const to = sum.as<T>() + begin;
+        for (int64_t i = 0; i < count; ++i) {
+            to[i] = T(total[static_cast<size_t>(i)]);
+        }
     }
-    fail("a reduction sums f32, bf16 or f64, not {}", name_of(dtype));
 }
 
 }  // namespace
 
 void ordered_sum(const Tensor& sum, std::span<const void* const> terms) {
-    with_types(sum.dtype(), [&](auto element, auto wide) {
-        using T = decltype(element);
-        using Wide = decltype(wide);
-        T* const out = static_cast<T*>(sum.data());
-        for (int64_t i = 0; i < sum.size(); ++i) {
-            Wide total = static_cast<Wide>(static_cast<const T*>(terms[0])[i]);
-            for (size_t term = 1; term < terms.size(); ++term) {
-                total += static_cast<Wide>(static_cast<const T*>(terms[term])[i]);
-            }
-            out[i] = T(total);
-        }
-    });
-}
-
-void add_to(void* sum, const void* term, int64_t count, DType dtype) {
-    with_types(dtype, [&](auto element, auto wide) {
-        using T = decltype(element);
-        using Wide = decltype(wide);
-        T* const out = static_cast<T*>(sum);
-        const T* const in = static_cast<const T*>(term);
-        for (int64_t i = 0; i < count; ++i) {
-            out[i] = T(static_cast<Wide>(out[i]) + static_cast<Wide>(in[i]));
-        }
-    });
+    switch (sum.dtype()) {
+        case DType::f32:
+            return sum_terms<float, float>(sum, terms);
+        case DType::bf16:
+            return sum_terms<bf16, float>(sum, terms);
+        case DType::f64:
+            return sum_terms<double, double>(sum, terms);
+        case DType::i32:
+            break;
+    }
+    fail("a reduction sums f32, bf16 or f64, not {}", name_of(sum.dtype()));
 }
 
 }  // namespace lathe

@@ -23,6 +23,8 @@ struct ParallelConfig {
     int64_t bucket_elements =
         4194304;           ///< exchanged at once; rounded to whole chunks, at most a unit
     bool prefetch = true;  ///< stage 3: gather the next unit while this one computes
+    double collective_timeout =
+        300.0;  ///< seconds that a rank waits for the others before it gives up
 
     /// Throws UsageError naming the field: the shard size must divide the number of ranks.
     void validate(int world_size) const;

@@ -1,4 +1,4 @@
-// Transport: messages between the ranks of one group, and whatever collectives its library has.
+// Transport: messages between the ranks of one group.
 //
 // Nothing blocks: work is started with a token, a small number not in use, and the token comes back
 // once it is done. Messages from one rank to another arrive in the order of sending. One thread at
@@ -11,23 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/tensor.h"
-
 namespace lathe {
-
-/// Collectives that a library brings along. Every rank of the group starts the same ones in the
-/// same order.
-class LibraryCollectives {
-  public:
-    virtual ~LibraryCollectives() = default;
-
-    /// `tensor` becomes the sum over ranks.
-    virtual void all_reduce(const Tensor& tensor, int token) = 0;
-    /// One's own part becomes the sum over ranks; the others are used up.
-    virtual void reduce_scatter(std::span<const Tensor> parts, int token) = 0;
-    /// `tensor` of `root` on every rank.
-    virtual void broadcast(const Tensor& tensor, int root, int token) = 0;
-};
 
 class Transport {
   public:
@@ -40,8 +24,6 @@ class Transport {
     /// memory must stay until the token comes back.
     virtual void send(int peer, const void* data, int64_t bytes, int token) = 0;
     virtual void receive(int peer, void* data, int64_t bytes, int token) = 0;
-    /// The library's collectives, or nullptr where messages must do.
-    virtual LibraryCollectives* library() { return nullptr; }
 
     /// Moves things on. Adds to `done` the tokens of what is done since the last call, and returns
     /// whether anything moved. Throws Error when the job was aborted.

@@ -40,8 +40,8 @@ void write_checkpoint(const std::filesystem::path& folder, Trainer& trainer,
 /// Whether `folder` was written by write_checkpoint (and so has an optimizer to go on with).
 bool is_checkpoint(const std::filesystem::path& folder);
 
-/// Reads state.json and compares every file with its checksum. Throws UsageError naming the file and
-/// what is wrong.
+/// Reads state.json and compares every file with its checksum. Throws UsageError naming the file
+/// and what is wrong.
 CheckpointState verify_checkpoint(const std::filesystem::path& folder);
 /// The same for all ranks: one reads, all learn.
 CheckpointState verify_checkpoint(const std::filesystem::path& folder, Communicator& world);

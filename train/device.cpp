@@ -2,6 +2,8 @@
 
 #include <sched.h>
 
+#include <algorithm>
+
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/reference/reference_backend.h"
 
@@ -16,12 +18,12 @@ int usable_processors() {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_backend(const DeviceConfig& config) {
+std::unique_ptr<Backend> make_backend(const DeviceConfig& config, int local_ranks) {
     if (config.device == DeviceKind::reference) {
         return make_reference_backend();
     }
     return make_cpu_backend(config.threads > 0 ? static_cast<int>(config.threads)
-                                               : usable_processors());
+                                               : std::max(1, usable_processors() / local_ranks));
 }
 
 DType compute_dtype(const DeviceConfig& config, const Backend& backend) {

@@ -191,6 +191,9 @@ void TrainingRun::start() {
         lock_->write_config(config_);
         metrics_log_.emplace(folder_.string(), trainer_.state().step);
         progress_.emplace(config_.train.steps, trainer_.state().step);
+        if (!metrics_log_->resume_warning().empty()) {
+            log_->warn(metrics_log_->resume_warning());
+        }
     }
 }
 
@@ -216,7 +219,8 @@ void TrainingRun::resume_from(const fs::path& checkpoint) {
 
 double TrainingRun::utilization(double tokens_per_second) {
     if (ceiling_flops_ == 0.0) {
-        ceiling_flops_ = matmul_ceiling(backend_, compute_) * world_.size();
+        // On a backend of its own, whose memory is not the run's.
+        ceiling_flops_ = matmul_ceiling(*make_backend(config_.device), compute_) * world_.size();
     }
     return training_flops_per_token(config_.model, config_.train.sequence_length) *
            tokens_per_second / ceiling_flops_;
@@ -352,6 +356,11 @@ int run_training(RunConfig config, Backend& backend, Communicator& world) {
     const RunData data(config.data.data);
     resolve(config, data.info);
     config.parallel.validate(world.size());
+    LATHE_CHECK_USAGE(!config.optimizer.stochastic_rounding ||
+                          compute_dtype(config.device, backend) == DType::bf16,
+                      "stochastic-rounding = true: only bf16 parameters are rounded, and this run "
+                      "computes in f32; "
+                      "use --dtype bf16, or leave it out");
     check_ranks_agree(world, config, data, backend, compute_dtype(config.device, backend));
     return TrainingRun(config, data, backend, world).run();
 }

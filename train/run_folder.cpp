@@ -21,7 +21,7 @@ constexpr const char* kConfig = "config.toml";
 
 /// Fields that a continued run may change: none of them changes what a step computes, but `steps`,
 /// which stretches the schedule and is how a run is made longer.
-constexpr std::array<std::string_view, 17> kChangeable = {"output",
+constexpr std::array<std::string_view, 18> kChangeable = {"output",
                                                           "steps",
                                                           "validation-every",
                                                           "validation-sequences",

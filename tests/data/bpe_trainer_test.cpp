@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "data/byte_level.h"
-#include "tests/data/temporary_folder.h"
 #include "tests/data/texts.h"
+#include "tests/support/expect_error.h"
 
 namespace lathe {
 namespace {

@@ -5,7 +5,7 @@
 #include <numeric>
 #include <set>
 
-#include "tests/data/temporary_folder.h"
+#include "tests/support/expect_error.h"
 
 namespace lathe {
 namespace {

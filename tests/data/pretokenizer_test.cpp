@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/data/temporary_folder.h"
 #include "tests/data/texts.h"
+#include "tests/support/expect_error.h"
 
 namespace lathe {
 namespace {

@@ -10,7 +10,7 @@
 #include <fstream>
 #include <numeric>
 
-#include "tests/data/temporary_folder.h"
+#include "tests/support/expect_error.h"
 
 namespace lathe {
 namespace {

@@ -7,8 +7,8 @@
 
 #include "data/bpe_trainer.h"
 #include "data/byte_level.h"
-#include "tests/data/temporary_folder.h"
 #include "tests/data/texts.h"
+#include "tests/support/expect_error.h"
 
 namespace lathe {
 namespace {

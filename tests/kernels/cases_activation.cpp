@@ -112,8 +112,8 @@ Cases random_cases_Gelu(DType compute, Random& random) {
 }
 
 Cases training_cases_Gelu(DType compute, Random& random) {
-    return {gelu_case(Activation::gelu_exact, {1024, 1024}, plain_values, compute, random),
-            gelu_case(Activation::gelu_tanh, {1024, 1024}, plain_values, compute, random)};
+    return {gelu_case(Activation::gelu_exact, {512, 1024}, plain_values, compute, random),
+            gelu_case(Activation::gelu_tanh, {512, 1024}, plain_values, compute, random)};
 }
 
 Cases random_cases_GeluBackward(DType compute, Random& random) {
@@ -132,9 +132,9 @@ Cases random_cases_GeluBackward(DType compute, Random& random) {
 }
 
 Cases training_cases_GeluBackward(DType compute, Random& random) {
-    return {gelu_backward_case(Activation::gelu_exact, {1024, 1024}, plain_values, false, compute,
+    return {gelu_backward_case(Activation::gelu_exact, {512, 1024}, plain_values, false, compute,
                                random),
-            gelu_backward_case(Activation::gelu_tanh, {1024, 1024}, plain_values, true, compute,
+            gelu_backward_case(Activation::gelu_tanh, {512, 1024}, plain_values, true, compute,
                                random)};
 }
 
@@ -149,7 +149,7 @@ Cases random_cases_Swiglu(DType compute, Random& random) {
 }
 
 Cases training_cases_Swiglu(DType compute, Random& random) {
-    return {swiglu_case(1024, 1024, plain_values, compute, random)};
+    return {swiglu_case(512, 1024, plain_values, compute, random)};
 }
 
 Cases random_cases_SwigluBackward(DType compute, Random& random) {
@@ -166,7 +166,7 @@ Cases random_cases_SwigluBackward(DType compute, Random& random) {
 }
 
 Cases training_cases_SwigluBackward(DType compute, Random& random) {
-    return {swiglu_backward_case(1024, 1024, plain_values, false, compute, random)};
+    return {swiglu_backward_case(512, 1024, plain_values, false, compute, random)};
 }
 
 }  // namespace lathe::test

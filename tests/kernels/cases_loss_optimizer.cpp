@@ -170,7 +170,7 @@ Case cast_case(int64_t count, DType from, DType to, Random& random) {
 }
 
 const int64_t kCounts[] = {0, 1, 17, 100, 4095, 4096, 4097, 3 * 4096 + 5};
-constexpr int64_t kManyElements = 512 * 4096 + 1000;
+constexpr int64_t kManyElements = 128 * 4096 + 1000;
 
 }  // namespace
 

@@ -9,7 +9,7 @@
 #include "kernels/files.h"
 #include "tests/model/family_configs.h"
 #include "tests/model/golden.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 namespace lathe {
 namespace {

@@ -10,7 +10,8 @@
 #include <random>
 
 #include "kernels/error.h"
-#include "tests/train/temporary_folder.h"
+#include "kernels/files.h"
+#include "tests/support/temporary_folder.h"
 
 namespace lathe {
 namespace {
@@ -34,7 +35,7 @@ class SafetensorsTest : public testing::Test {
     void store(const std::string& bytes) {
         // A new file: ext4 writes one that is cut to zero and filled again to the disk at once.
         std::filesystem::remove(path());
-        write_whole_file(path(), bytes);
+        write_file(path(), bytes);
     }
     std::filesystem::path root() const { return folder_.path(); }
     std::filesystem::path path() const { return root() / "file.safetensors"; }

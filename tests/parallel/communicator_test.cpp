@@ -153,7 +153,7 @@ TEST_P(FailingCommunicator, FailsAtOnceWhereRanksCallDifferentOperations) {
     EXPECT_EQ(texts[0],
               "the ranks differ: rank 0 calls all_gather number 1 (\"parameters of head\", step 5, "
               "f32, 8 bytes to it and 8 from it), but rank 2 calls all_reduce number 1 "
-              "(\"gradients of head\", step 5, f32, 24 bytes to it and 24 from it)");
+              "(\"gradients of head\", step 5, f32, 8 bytes to it and 8 from it)");
     EXPECT_THAT(texts[2], HasSubstr("rank 2 calls all_reduce"));
 }
 

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "kernels/files.h"
-#include "tests/support/process.h"
 #include "tests/support/ranks.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/support/token_data.h"
 #include "train/checkpoint.h"
 #include "train/trainer.h"

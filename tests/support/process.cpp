@@ -16,12 +16,6 @@ namespace lathe::testing {
 namespace fs = std::filesystem;
 namespace {
 
-fs::path new_folder() {
-    std::string name = (fs::temp_directory_path() / "lathe-test-XXXXXX").string();
-    LATHE_CHECK(mkdtemp(name.data()) != nullptr, "cannot create {}", name);
-    return name;
-}
-
 void redirect(const fs::path& file, int descriptor) {
     const int opened = open(file.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
     if (opened < 0 || dup2(opened, descriptor) < 0) {
@@ -31,15 +25,7 @@ void redirect(const fs::path& file, int descriptor) {
 
 }  // namespace
 
-TemporaryFolder::TemporaryFolder() : path_(new_folder()) {}
-
-TemporaryFolder::~TemporaryFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-}
-
-Process::Process(const std::vector<std::string>& arguments, int64_t file_size_limit_bytes)
-    : folder_(new_folder()) {
+Process::Process(const std::vector<std::string>& arguments, int64_t file_size_limit_bytes) {
     std::vector<std::string> owned = arguments;
     owned.insert(owned.begin(), LATHE_BINARY);
     std::vector<char*> argv;
@@ -68,8 +54,6 @@ Process::~Process() {
         kill(pid_, SIGKILL);
         waitpid(pid_, &status_, 0);
     }
-    std::error_code ignored;
-    fs::remove_all(folder_, ignored);
 }
 
 void Process::signal(int number) const { kill(pid_, number); }

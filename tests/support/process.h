@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/temporary_folder.h"
+
 namespace lathe::testing {
 
 struct ProcessResult {
@@ -32,7 +34,7 @@ class Process {
     ProcessResult wait();
 
   private:
-    std::filesystem::path folder_;
+    TemporaryFolder folder_;
     pid_t pid_ = -1;
     bool ended_ = false;
     int status_ = 0;
@@ -40,20 +42,5 @@ class Process {
 
 ProcessResult run_lathe(const std::vector<std::string>& arguments,
                         int64_t file_size_limit_bytes = 0);
-
-/// A new empty folder, removed with this object.
-class TemporaryFolder {
-  public:
-    TemporaryFolder();
-    TemporaryFolder(const TemporaryFolder&) = delete;
-    TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-    ~TemporaryFolder();
-
-    const std::filesystem::path& path() const { return path_; }
-    std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-
-  private:
-    std::filesystem::path path_;
-};
 
 }  // namespace lathe::testing

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "kernels/files.h"
-#include "tests/support/process.h"
+#include "tests/support/temporary_folder.h"
 
 namespace lathe::testing {
 namespace {

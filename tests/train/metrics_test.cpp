@@ -13,7 +13,8 @@
 #include <vector>
 
 #include "kernels/error.h"
-#include "tests/train/temporary_folder.h"
+#include "kernels/files.h"
+#include "tests/support/temporary_folder.h"
 
 namespace lathe {
 namespace {
@@ -31,7 +32,7 @@ StepMetrics step_metrics(int64_t step) {
 }
 
 std::vector<nlohmann::json> lines_of(const std::string& file) {
-    std::istringstream stream(read_whole_file(file));
+    std::istringstream stream(read_file(file));
     std::vector<nlohmann::json> lines;
     for (std::string line; std::getline(stream, line);) {
         lines.push_back(nlohmann::json::parse(line));
@@ -145,22 +146,21 @@ TEST(MetricsLog, ResumedFileEqualsTheUninterruptedOne) {
     write_steps(through.path(), 0, 20);
     write_steps(resumed.path(), 0, 13);
     write_steps(resumed.path(), 7, 20);
-    EXPECT_EQ(read_whole_file(through.file("metrics.jsonl")),
-              read_whole_file(resumed.file("metrics.jsonl")));
+    EXPECT_EQ(read_file(through.file("metrics.jsonl")), read_file(resumed.file("metrics.jsonl")));
 }
 
 TEST(MetricsLog, TornLastLineIsDroppedWhereverItWasTorn) {
     const TemporaryFolder folder;
     write_steps(folder.path(), 0, 5);
     const std::string file = folder.file("metrics.jsonl");
-    const std::string whole = read_whole_file(file);
+    const std::string whole = read_file(file);
     const size_t last_line = whole.rfind('\n', whole.size() - 2) + 1;
     for (size_t size = last_line; size < whole.size(); ++size) {
-        write_whole_file(file, whole.substr(0, size));
+        write_file(file, whole.substr(0, size));
         MetricsLog log(folder.path(), 4);
         EXPECT_EQ(log.resume_warning(), "");
         log.write(step_metrics(5));
-        EXPECT_EQ(read_whole_file(file), whole) << "torn after " << size << " bytes";
+        EXPECT_EQ(read_file(file), whole) << "torn after " << size << " bytes";
     }
 }
 
@@ -225,7 +225,7 @@ TEST(MetricsLog, FullDiskIsAnErrorThatLeavesWholeLines) {
     EXPECT_TRUE(message.starts_with(folder.file("metrics.jsonl") + ": cannot be written: ") ||
                 message.starts_with(folder.file(MetricsLog::kEventFileName)))
         << message;
-    const std::string text = read_whole_file(folder.file("metrics.jsonl"));
+    const std::string text = read_file(folder.file("metrics.jsonl"));
     EXPECT_GT(text.size(), 500U);
     EXPECT_EQ(text.back(), '\n');
     EXPECT_GE(steps_of(folder.file("metrics.jsonl")).size(), 4U);

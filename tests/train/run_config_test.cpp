@@ -7,7 +7,8 @@
 #include <filesystem>
 #include <set>
 
-#include "tests/train/temporary_folder.h"
+#include "kernels/files.h"
+#include "tests/support/temporary_folder.h"
 #include "train/run_fields.h"
 
 namespace lathe {
@@ -16,7 +17,7 @@ namespace {
 /// A configuration file in a folder of its own.
 class ConfigFile {
   public:
-    explicit ConfigFile(const std::string& text) { write_whole_file(path(), text); }
+    explicit ConfigFile(const std::string& text) { write_file(path(), text); }
 
     std::string path() const { return folder_.file("run.toml"); }
     std::string folder() const { return folder_.path(); }

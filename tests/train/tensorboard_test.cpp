@@ -11,7 +11,8 @@
 #include <optional>
 #include <vector>
 
-#include "tests/train/temporary_folder.h"
+#include "kernels/files.h"
+#include "tests/support/temporary_folder.h"
 #include "train/metrics.h"
 
 namespace lathe {
@@ -42,7 +43,7 @@ T number_at(const std::string& bytes, size_t offset) {
 
 /// The data of all records; checks lengths and checksums on the way.
 std::vector<std::string> records_of(const std::string& file) {
-    const std::string bytes = read_whole_file(file);
+    const std::string bytes = read_file(file);
     std::vector<std::string> records;
     for (size_t offset = 0; offset < bytes.size();) {
         const auto length = number_at<uint64_t>(bytes, offset);
@@ -192,20 +193,20 @@ TEST(EventFile, TornOrDamagedRecordsAreCutOff) {
     const TemporaryFolder folder;
     const std::string file = folder.file("events");
     write_steps(file, 0, 3);
-    const std::string whole = read_whole_file(file);
+    const std::string whole = read_file(file);
     const size_t last_record = whole.size() - (records_of(file).back().size() + 16);
     for (size_t size = last_record; size < whole.size(); ++size) {
-        write_whole_file(file, whole.substr(0, size));
+        write_file(file, whole.substr(0, size));
         write_steps(file, 3, 4);
         EXPECT_EQ(steps_of(file), (std::vector<int64_t>{1, 2, 4})) << "torn after " << size;
 
         std::string damaged = whole;
         damaged[size] = static_cast<char>(damaged[size] ^ 0x40);
-        write_whole_file(file, damaged);
+        write_file(file, damaged);
         write_steps(file, 3, 4);
         EXPECT_EQ(steps_of(file), (std::vector<int64_t>{1, 2, 4})) << "damaged at " << size;
     }
-    write_whole_file(file, "this is no event file at all");
+    write_file(file, "this is no event file at all");
     write_steps(file, 3, 4);
     EXPECT_EQ(steps_of(file), (std::vector<int64_t>{4}));
 }

@@ -14,7 +14,7 @@
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/files.h"
 #include "parallel/single_communicator.h"
-#include "tests/support/process.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/support/token_data.h"
 #include "train/checkpoint.h"
 

@@ -1,0 +1,163 @@
+// What a job of three processes does when a rank fails: it ends, soon, with one line that tells why
+// and an exit code that is not 0, and nothing is left behind.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/support/process.h"
+
+namespace lathe::test {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using Clock = std::chrono::steady_clock;
+
+constexpr int kFaultyRank = 1;
+constexpr double kTimeout_s = 2;
+/// Far above what an ending takes, far below a hang.
+constexpr double kBound_s = 60;
+
+struct JobResult {
+    int exit_code = 0;
+    std::string errors;
+
+    std::vector<std::string> told() const {
+        std::vector<std::string> lines;
+        std::istringstream in(errors);
+        for (std::string line; std::getline(in, line);) {
+            if (line.starts_with("lathe: ")) {
+                lines.push_back(line);
+            }
+        }
+        return lines;
+    }
+};
+
+/// Processes whose command line holds `mark`.
+int num_processes_with(const std::string& mark) {
+    int count = 0;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+        std::ifstream file(entry.path() / "cmdline");
+        std::ostringstream text;
+        text << file.rdbuf();
+        count += text.str().find(mark) != std::string::npos ? 1 : 0;
+    }
+    return count;
+}
+
+JobResult run_job(const std::string& fault, const std::string& streams,
+                  int faulty_rank = kFaultyRank) {
+    static int num_jobs = 0;
+    const std::string mark = fmt::format("mark-{}-{}", getpid(), ++num_jobs);
+    const auto start = Clock::now();
+    const auto seconds = [&] {
+        return std::chrono::duration<double>(Clock::now() - start).count();
+    };
+    testing::Process job({"-n", "3", LATHE_FAULTY_RANK, fault, std::to_string(faulty_rank),
+                          std::to_string(kTimeout_s), streams, mark});
+    while (job.running() && seconds() < kBound_s) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    EXPECT_LT(seconds(), kBound_s) << fault;
+    if (job.running()) {
+        job.signal(SIGKILL);
+    }
+    const testing::ProcessResult ended = job.wait();
+    EXPECT_EQ(num_processes_with(mark), 0) << fault;
+    return {.exit_code = ended.exit_code, .errors = ended.err};
+}
+
+class Fault : public ::testing::TestWithParam<std::string> {};
+
+INSTANTIATE_TEST_SUITE_P(All, Fault, ::testing::Values("at_once", "overlapping"),
+                         [](const auto& one) { return one.param; });
+
+TEST_P(Fault, NoneEndsWell) {
+    const JobResult job = run_job("none", GetParam());
+    EXPECT_EQ(job.exit_code, 0);
+    EXPECT_EQ(job.errors, "");
+}
+
+TEST_P(Fault, StoppedRankIsNamedByRank0) {
+    const JobResult job = run_job("stop", GetParam());
+    EXPECT_EQ(job.exit_code, 1);
+    EXPECT_THAT(job.told(),
+                ::testing::ElementsAre(
+                    "lathe: rank 0: all_reduce number 3 (\"gradients of head\", step 3) has waited "
+                    "2 s for rank 1: died, hanging, or slower than --collective-timeout allows"))
+        << job.errors;
+}
+
+TEST_P(Fault, StoppedRank0IsNamedByTheOthers) {
+    const JobResult job = run_job("stop", GetParam(), 0);
+    EXPECT_EQ(job.exit_code, 1);
+    EXPECT_THAT(job.told(), ::testing::ElementsAre(AllOf(HasSubstr("lathe: rank 1: all_reduce"),
+                                                         HasSubstr("for rank 0:"))))
+        << job.errors;
+}
+
+TEST_P(Fault, RankThatThrowsTellsWhy) {
+    const JobResult job = run_job("fail", GetParam());
+    EXPECT_EQ(job.exit_code, 1);
+    EXPECT_THAT(job.told(), ::testing::ElementsAre("lathe: rank 1: the disk is full"))
+        << job.errors;
+}
+
+TEST_P(Fault, WhatAllRanksRefuseIsToldOnce) {
+    const JobResult job = run_job("refuse", GetParam(), -1);
+    EXPECT_EQ(job.exit_code, 2);
+    EXPECT_THAT(job.told(), ::testing::ElementsAre("lathe: rank 0: steps = -1: must be positive"))
+        << job.errors;
+}
+
+TEST_P(Fault, MismatchNamesBothOperations) {
+    const JobResult job = run_job("mismatch", GetParam());
+    EXPECT_EQ(job.exit_code, 1);
+    EXPECT_THAT(job.told(),
+                ::testing::ElementsAre(AllOf(
+                    HasSubstr("the ranks differ: rank 0 calls all_reduce number 3 (\"gradients of "
+                              "head\", step 3"),
+                    HasSubstr("rank 1 calls barrier number 3 (\"elsewhere\", step 3)"))))
+        << job.errors;
+}
+
+TEST_P(Fault, HangingRankIsNamed) {
+    const JobResult job = run_job("hang", GetParam());
+    EXPECT_EQ(job.exit_code, 1);
+    EXPECT_THAT(job.told(), ::testing::ElementsAre(HasSubstr("has waited 2 s for rank 1:")))
+        << job.errors;
+}
+
+TEST_P(Fault, RankThatLeavesEarlyIsNamed) {
+    const JobResult job = run_job("return", GetParam());
+    EXPECT_NE(job.exit_code, 0);
+    EXPECT_THAT(job.told(), ::testing::ElementsAre(HasSubstr("has waited 2 s for rank 1:")))
+        << job.errors;
+}
+
+TEST_P(Fault, KilledRankEndsTheJob) {
+    const JobResult job = run_job("kill", GetParam());
+    EXPECT_NE(job.exit_code, 0);
+    EXPECT_THAT(job.errors, HasSubstr("signal 9 (Killed)"));  // mpirun's words
+    EXPECT_LE(job.told().size(), 1U) << job.errors;
+}
+
+TEST_P(Fault, RankThatExitsEndsTheJob) {
+    const JobResult job = run_job("exit", GetParam());
+    EXPECT_NE(job.exit_code, 0);
+    EXPECT_LE(job.told().size(), 1U) << job.errors;
+}
+
+}  // namespace
+}  // namespace lathe::test
