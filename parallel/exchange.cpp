@@ -25,6 +25,15 @@ Exchange::Exchange(std::unique_ptr<Transport> transport, std::vector<int> world_
 
 Exchange::~Exchange() = default;
 
+std::byte* Exchange::staging(int64_t bytes) {
+    if (bytes > staging_bytes_) {
+        staging_.reset();
+        staging_ = std::make_unique_for_overwrite<std::byte[]>(static_cast<size_t>(bytes));
+        staging_bytes_ = bytes;
+    }
+    return staging_.get();
+}
+
 void Exchange::run(const CollectiveCall& call, std::span<const Traffic> traffic,
                    const Arrival& arrival) {
     LATHE_CHECK(failure_.empty(), "communication has failed before: {}", failure_);

@@ -25,6 +25,9 @@ class Exchange {
     int size() const { return transport_->size(); }
     double timeout_s() const { return timeout_s_; }
 
+    /// Memory of at least `bytes` for what arrives on its way, kept from call to call.
+    std::byte* staging(int64_t bytes);
+
     /// Memory for `bytes` from `peer`, whose Traffic named no size.
     using Arrival = std::function<void*(int peer, int64_t bytes)>;
 
@@ -51,6 +54,8 @@ class Exchange {
     std::vector<int> world_ranks_;
     double timeout_s_;
     std::string failure_;  ///< the first failure, which ended this group
+    std::unique_ptr<std::byte[]> staging_;
+    int64_t staging_bytes_ = 0;
     int num_pending_ = 0;
     std::vector<uint8_t> pending_;  ///< by token
     std::vector<int> done_;

@@ -52,8 +52,7 @@ void scatter_and_sum(Exchange& exchange, const CollectiveCall& call,
     }
     const auto me = static_cast<size_t>(exchange.rank());
     const int64_t room = std::min(kSliceElements, parts[me].size()) * size_of(call.dtype);
-    const auto received =
-        std::make_unique_for_overwrite<std::byte[]>(static_cast<size_t>(room) * parts.size());
+    std::byte* const received = exchange.staging(room * exchange.size());
     std::vector<Traffic> traffic(parts.size());
     std::vector<const void*> terms(parts.size());
     int64_t begin = 0;
@@ -64,7 +63,7 @@ void scatter_and_sum(Exchange& exchange, const CollectiveCall& call,
             const Tensor theirs = cut(parts[peer], begin, end);
             traffic[peer] = {.send = theirs.data(),
                              .send_bytes = theirs.bytes(),
-                             .receive = received.get() + static_cast<int64_t>(peer) * room,
+                             .receive = received + static_cast<int64_t>(peer) * room,
                              .receive_bytes = sum.bytes()};
             terms[peer] = peer == me ? sum.data() : traffic[peer].receive;
         }

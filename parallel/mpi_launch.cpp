@@ -93,10 +93,11 @@ class MpiLaunch final : public Launch {
         place_.host.assign(name.data(), static_cast<size_t>(length));
     }
 
-    /// Whether every rank has come to the end within the timeout.
+    /// Whether every rank has come to the end within the timeout, and a bit: those that wait in a
+    /// collective shall tell first.
     bool all_ranks_leave() const {
-        const auto deadline =
-            std::chrono::steady_clock::now() + std::chrono::duration<double>(timeout_s_);
+        const auto deadline = std::chrono::steady_clock::now() +
+                              std::chrono::duration<double>(timeout_s_ + kLeaveLater_s);
         MPI_Request request = MPI_REQUEST_NULL;
         int done = 0;
         if (MPI_Ibarrier(MPI_COMM_WORLD, &request) != MPI_SUCCESS) {
@@ -112,6 +113,8 @@ class MpiLaunch final : public Launch {
         }
         return done != 0;
     }
+
+    static constexpr double kLeaveLater_s = 5;
 
     RankPlace place_;
     double timeout_s_ = 300;

@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(
     g++ cmake ninja-build pkg-config
     libdnnl-dev libhwy-dev libcli11-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libtomlplusplus-dev
-    libpcre2-dev libisal-dev libxxhash-dev
+    libpcre2-dev libisal-dev libxxhash-dev libopenmpi-dev openmpi-bin
     bible-kjv bible-kjv-text gnuplot-nox
 )
 if [[ "${1:-}" == --test ]]; then

@@ -1,5 +1,6 @@
 #include "kernels/bench/cases.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace lathe::bench {
@@ -17,7 +18,7 @@ class CaseMaker {
     std::vector<BenchCase> take() { return std::move(cases_); }
 
     void add_products(const std::string& name, int64_t rows, int64_t in, int64_t out) {
-        buffers_.clear();
+        group_ = std::make_shared<Group>();
         const double flops =
             2.0 * static_cast<double>(rows) * static_cast<double>(in) * static_cast<double>(out);
         const auto x = make({rows, in}, compute_);
@@ -32,7 +33,7 @@ class CaseMaker {
     }
 
     void add_gelu_product(int64_t rows, int64_t in, int64_t out) {
-        buffers_.clear();
+        group_ = std::make_shared<Group>();
         const double flops =
             2.0 * static_cast<double>(rows) * static_cast<double>(in) * static_cast<double>(out);
         add({"up_bias_gelu/forward", flops, 0, {}},
@@ -46,7 +47,7 @@ class CaseMaker {
     }
 
     void add_attention() {
-        buffers_.clear();
+        group_ = std::make_shared<Group>();
         const ModelSizes& s = sizes_;
         const auto qkv = make({s.batch, s.time, s.heads.qkv_columns()}, compute_);
         const auto y = make({s.batch, s.time, s.heads.heads * s.heads.head_size}, compute_);
@@ -66,7 +67,7 @@ class CaseMaker {
     }
 
     void add_norms() {
-        buffers_.clear();
+        group_ = std::make_shared<Group>();
         const int64_t n = sizes_.tokens();
         const int64_t c = sizes_.channels;
         const auto x = make({n, c}, compute_);
@@ -102,7 +103,7 @@ class CaseMaker {
     }
 
     void add_activations() {
-        buffers_.clear();
+        group_ = std::make_shared<Group>();
         const int64_t n = sizes_.tokens();
         const int64_t f = sizes_.feed_forward;
         const auto gate_up = make({n, 2 * f}, compute_);
@@ -117,7 +118,7 @@ class CaseMaker {
     }
 
     void add_loss() {
-        buffers_.clear();
+        group_ = std::make_shared<Group>();
         const int64_t n = sizes_.head_rows;
         const auto logits = make({n, sizes_.vocabulary}, DType::f32);
         const auto d_logits = make({n, sizes_.vocabulary}, compute_);
@@ -130,7 +131,7 @@ class CaseMaker {
     }
 
     void add_optimizer() {
-        buffers_.clear();
+        group_ = std::make_shared<Group>();
         constexpr int64_t kParameters = int64_t{16} << 20;
         const auto gradient = make({kParameters}, DType::f32);
         const auto master = make({kParameters}, DType::f32);
@@ -153,7 +154,7 @@ class CaseMaker {
 
     /// One token through one matrix.
     void add_generation(int64_t in, int64_t out) {
-        buffers_.clear();
+        group_ = std::make_shared<Group>();
         const auto weight = make({out, in}, compute_);
         add({"generate/product", 0, bytes(weight), {}}, Matmul{.a = make({1, in}, compute_),
                                                                .b = weight,
@@ -164,34 +165,52 @@ class CaseMaker {
   private:
     static double bytes(const Tensor& tensor) { return static_cast<double>(tensor.bytes()); }
 
+    /// Memory of the system's that is touched, and filled, only when a case of the group first
+    /// runs.
+    struct Group {
+        std::vector<Buffer> buffers;
+        bool filled = false;
+    };
+
     Tensor make(Shape shape, DType dtype) {
-        auto buffer =
-            std::make_shared<Buffer>(backend_.allocate(shape, dtype, MemoryCategory::activations));
-        buffers_.push_back(buffer);
-        const Tensor& tensor = buffer->tensor();
-        backend_.fill_zero(tensor, Stream::compute);
-        if (dtype == DType::f32 || dtype == DType::bf16) {
-            fill(tensor);
-        }
-        return tensor;
+        group_->buffers.push_back(backend_.allocate(shape, dtype, MemoryCategory::activations));
+        return group_->buffers.back();
     }
 
-    /// Numbers of both signs around 0.1, not subnormal: sin(i) / 10.
-    void fill(const Tensor& tensor) {
-        for (int64_t i = 0; i < tensor.size(); ++i) {
-            const float value = 0.1F * std::sin(static_cast<float>(i % 65521));
+    /// Numbers of both signs around 0.1: periodic, so that filling takes no time.
+    static void fill(Backend& backend, const Tensor& tensor) {
+        if (tensor.dtype() != DType::f32 && tensor.dtype() != DType::bf16) {
+            backend.fill_zero(tensor, Stream::compute);
+            return;
+        }
+        constexpr int64_t kPeriod = 4099;
+        for (int64_t i = 0; i < std::min(kPeriod, tensor.size()); ++i) {
+            const float value = 0.1F * std::sin(static_cast<float>(i));
             if (tensor.dtype() == DType::f32) {
-                static_cast<float*>(tensor.data())[i] = value;
+                tensor.as<float>()[i] = value;
             } else {
-                static_cast<bf16*>(tensor.data())[i] = bf16(value);
+                tensor.as<bf16>()[i] = bf16(value);
             }
+        }
+        const Tensor flat = tensor.flat();
+        for (int64_t done = kPeriod; done < flat.size(); done *= 2) {
+            const int64_t count = std::min(done, flat.size() - done);
+            backend.copy(flat.slice(done, done + count), flat.slice(0, count), Stream::compute);
         }
     }
 
     template <typename Operation>
     void add(BenchCase bench_case, const Operation& op) {
         bench_case.name = fmt::format("{}/{}/{}", sizes_.name, name_of(compute_), bench_case.name);
-        bench_case.run = [op, workspace = workspace_, buffers = buffers_] { workspace->run(op); };
+        bench_case.run = [op, workspace = workspace_, group = group_] {
+            if (!group->filled) {
+                for (const Buffer& buffer : group->buffers) {
+                    fill(workspace->backend(), buffer);
+                }
+                group->filled = true;
+            }
+            workspace->run(op);
+        };
         cases_.push_back(std::move(bench_case));
     }
 
@@ -199,7 +218,7 @@ class CaseMaker {
     std::shared_ptr<Workspace> workspace_;
     ModelSizes sizes_;
     DType compute_;
-    std::vector<std::shared_ptr<Buffer>> buffers_;  // of the group of cases that share them
+    std::shared_ptr<Group> group_;  ///< of the cases being added, which share tensors
     std::vector<BenchCase> cases_;
 };
 

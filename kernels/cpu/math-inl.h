@@ -22,24 +22,24 @@ HWY_INLINE VF set(float value) { return hn::Set(DF(), value); }
 /// exp(x) = 2^n exp(r), r = x - n ln 2 in two parts. Results below 2^-126 are 0, above 2^127.5
 /// infinity.
 HWY_INLINE VF exp(VF x) {
-    const DF df;
-    const DI di;
-    const auto n = hn::NearestInt(hn::Mul(x, set(1.44269504088896341F)));
-    const VF nf = hn::ConvertTo(df, n);
-    VF r = hn::NegMulAdd(nf, set(0.693145751953125F), x);
-    r = hn::NegMulAdd(nf, set(1.42860682030941723e-6F), r);
+    const DU du;
+    // Adding 1.5 * 2^23 leaves round(x / ln 2) in the low bits. Min keeps a NaN in its second place.
+    const VF magic = set(12582912.0F);
+    const VF bounded = hn::Min(set(89.0F), x);
+    const VF shifted = hn::MulAdd(bounded, set(1.44269504088896341F), magic);
+    const VF n = hn::Sub(shifted, magic);
+    VF r = hn::NegMulAdd(n, set(0.693145751953125F), bounded);
+    r = hn::NegMulAdd(n, set(1.42860682030941723e-6F), r);
     VF p = set(0.00138145988F);
     p = hn::MulAdd(p, r, set(0.00836871658F));
     p = hn::MulAdd(p, r, set(0.041668389F));
     p = hn::MulAdd(p, r, set(0.166665211F));
     p = hn::MulAdd(p, r, set(0.49999994F));
-    p = hn::MulAdd(hn::Mul(r, r), p, r);
-    p = hn::Add(p, set(1.0F));
-    const VF power = hn::BitCast(df, hn::ShiftLeft<23>(hn::Add(n, hn::Set(di, 127))));
-    VF y = hn::Mul(p, power);
-    y = hn::IfThenElse(hn::Lt(x, set(-87.33654F)), hn::Zero(df), y);
-    return hn::IfThenElse(hn::Gt(x, set(88.37626F)), set(std::numeric_limits<float>::infinity()),
-                          y);
+    p = hn::MulAdd(p, r, set(1.0F));
+    p = hn::MulAdd(p, r, set(1.0F));
+    const auto exponent = hn::ShiftLeft<23>(hn::BitCast(du, shifted));
+    const VF power = hn::BitCast(DF(), hn::Add(exponent, hn::Set(du, 127U << 23)));
+    return hn::IfThenZeroElse(hn::Lt(x, set(-87.33654F)), hn::Mul(p, power));
 }
 
 /// 1 / (1 + exp(-x))

@@ -44,14 +44,13 @@ HWY_INLINE VF load(const T* p, Part part) {
     return load(lanes, Full());
 }
 
-/// The bits of bf16 (round to nearest even, NaN kept quiet) in the low half of each lane.
+/// The bits of bf16 (round to nearest even, any NaN a quiet one) in the low half of each lane.
 HWY_INLINE hn::Vec<DU> bf16_bits(VF v) {
     const DU du;
     const auto bits = hn::BitCast(du, v);
     const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
     const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fffU))));
-    const auto quiet = hn::Or(hn::ShiftRight<16>(bits), hn::Set(du, 0x40U));
-    return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), quiet, rounded);
+    return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), hn::Set(du, 0x7fc0U), rounded);
 }
 
 HWY_INLINE void store(VF v, float* p, Full) { hn::StoreU(v, DF(), p); }

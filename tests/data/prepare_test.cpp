@@ -1,13 +1,12 @@
 #include "data/prepare.h"
 
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
 #include <cmath>
-#include <csignal>
 #include <nlohmann/json.hpp>
 
 #include "data/tokenizer.h"
+#include "tests/data/file_size_limit.h"
 #include "tests/data/texts.h"
 #include "tests/support/expect_error.h"
 
@@ -273,15 +272,9 @@ TEST(Prepare, DoesFinishedWorkOnceAndRefusesOtherWork) {
 TEST(Prepare, LeavesNothingWhereTheDiskIsFull) {
     const TemporaryFolder folder;
     write_file(folder / "a.txt", random_words(1, 60000));
-    rlimit before{};
-    ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
-    const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-    const rlimit small{60000, before.rlim_max};
-    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+    const FileSizeLimit limit(60000);
     expect_usage_error([&] { prepare(options_for(folder, {"a.txt"})); },
                        {"train-00000.bin", "File too large", "free some space"});
-    EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
-    std::signal(SIGXFSZ, handler);
     EXPECT_EQ(num_entries(folder), 1);  // the input
 }
 

@@ -2,14 +2,13 @@
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <cstring>
 #include <fstream>
 #include <numeric>
 
+#include "tests/data/file_size_limit.h"
 #include "tests/support/expect_error.h"
 
 namespace lathe {
@@ -188,15 +187,9 @@ TEST(TokenShard, ReportsAFullDisk) {
 
 TEST(TokenShard, ReportsAFileSizeLimit) {
     const TemporaryFolder folder;
-    rlimit before{};
-    ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
-    const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-    const rlimit small{4096, before.rlim_max};
-    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+    const FileSizeLimit limit(4096);
     expect_usage_error([&] { write_shards(folder, counting(5000, 300), 300, 10000); },
                        {"train-00000.bin", "File too large"});
-    EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
-    std::signal(SIGXFSZ, handler);
     EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }
 

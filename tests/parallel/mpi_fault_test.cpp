@@ -99,8 +99,8 @@ TEST_P(Fault, StoppedRankIsNamedByRank0) {
         << job.errors;
 }
 
-TEST_P(Fault, StoppedRank0IsNamedByTheOthers) {
-    const JobResult job = run_job("stop", GetParam(), 0);
+TEST(FaultAtOnce, StoppedRank0IsNamedByTheOthers) {
+    const JobResult job = run_job("stop", "at_once", 0);
     EXPECT_EQ(job.exit_code, 1);
     EXPECT_THAT(job.told(), ::testing::ElementsAre(AllOf(HasSubstr("lathe: rank 1: all_reduce"),
                                                          HasSubstr("for rank 0:"))))
@@ -114,8 +114,8 @@ TEST_P(Fault, RankThatThrowsTellsWhy) {
         << job.errors;
 }
 
-TEST_P(Fault, WhatAllRanksRefuseIsToldOnce) {
-    const JobResult job = run_job("refuse", GetParam(), -1);
+TEST(FaultAtOnce, WhatAllRanksRefuseIsToldOnce) {
+    const JobResult job = run_job("refuse", "at_once", -1);
     EXPECT_EQ(job.exit_code, 2);
     EXPECT_THAT(job.told(), ::testing::ElementsAre("lathe: rank 0: steps = -1: must be positive"))
         << job.errors;
@@ -132,15 +132,15 @@ TEST_P(Fault, MismatchNamesBothOperations) {
         << job.errors;
 }
 
-TEST_P(Fault, HangingRankIsNamed) {
-    const JobResult job = run_job("hang", GetParam());
+TEST(FaultAtOnce, HangingRankIsNamed) {
+    const JobResult job = run_job("hang", "at_once");
     EXPECT_EQ(job.exit_code, 1);
     EXPECT_THAT(job.told(), ::testing::ElementsAre(HasSubstr("has waited 2 s for rank 1:")))
         << job.errors;
 }
 
-TEST_P(Fault, RankThatLeavesEarlyIsNamed) {
-    const JobResult job = run_job("return", GetParam());
+TEST(FaultAtOnce, RankThatLeavesEarlyIsNamed) {
+    const JobResult job = run_job("return", "at_once");
     EXPECT_NE(job.exit_code, 0);
     EXPECT_THAT(job.told(), ::testing::ElementsAre(HasSubstr("has waited 2 s for rank 1:")))
         << job.errors;
@@ -153,8 +153,8 @@ TEST_P(Fault, KilledRankEndsTheJob) {
     EXPECT_LE(job.told().size(), 1U) << job.errors;
 }
 
-TEST_P(Fault, RankThatExitsEndsTheJob) {
-    const JobResult job = run_job("exit", GetParam());
+TEST(FaultAtOnce, RankThatExitsEndsTheJob) {
+    const JobResult job = run_job("exit", "at_once");
     EXPECT_NE(job.exit_code, 0);
     EXPECT_LE(job.told().size(), 1U) << job.errors;
 }
