@@ -121,7 +121,7 @@ FolderWriter::FolderWriter(fs::path final_path)
     if (fs::exists(final_, error) && !fs::is_empty(final_, error)) {
         fail_usage("{} exists already: name another folder, or remove it", final_.string());
     }
-    remove_leftovers(parent_of(final_), final_.filename().string() + "-");
+    remove_leftovers(parent_of(final_), final_.filename().string());
     fs::create_directories(temporary_, error);
     LATHE_CHECK_USAGE(!error, "cannot create {}: {}; choose another folder", final_.string(),
                       error.message());
@@ -144,10 +144,12 @@ void FolderWriter::finish() {
 }
 
 void FolderWriter::remove_leftovers(const fs::path& parent, const std::string& name) {
-    const std::string prefix = std::string(kPartial) + name;
     std::error_code error;
     for (const fs::directory_entry& entry : fs::directory_iterator(parent, error)) {
-        if (entry.path().filename().string().starts_with(prefix)) {
+        const std::string found = entry.path().filename().string();
+        // A partial name ends in "-" and the writer's process id.
+        if (found.starts_with(kPartial) &&
+            (name.empty() || found.substr(0, found.rfind('-')) == std::string(kPartial) + name)) {
             fs::remove_all(entry.path(), error);
         }
     }

@@ -13,6 +13,7 @@
 #include "data/dataset.h"
 #include "data/loader.h"
 #include "data/tokenizer.h"
+#include "model/hugging_face_folder.h"
 #include "parallel/shared_failure.h"
 #include "train/checkpoint.h"
 #include "train/device.h"
@@ -40,7 +41,12 @@ struct RunData {
           info(read_dataset_info(folder)),
           tokenizer(Tokenizer::load(tokenizer_path)),
           train(folder, "train"),
-          validation(folder, "validation") {}
+          validation(folder, "validation") {
+        LATHE_CHECK_USAGE(
+            fmt::format("{:016x}", tokenizer.fingerprint()) == info.tokenizer_fingerprint,
+            "{}: is not the tokenizer that {} was made with; prepare the data again",
+            tokenizer_path.string(), (folder / "dataset.json").string());
+    }
 
     fs::path tokenizer_path;
     DatasetInfo info;
@@ -65,6 +71,18 @@ void resolve(RunConfig& config, const DatasetInfo& info) {
                       model.vocabulary_size, config.data.data, info.vocabulary_size);
     config.validate();
     model.validate();
+}
+
+/// Throws where --resume names a folder that this run's model cannot start from, before anything is
+/// written.
+void check_resume(const RunConfig& config) {
+    const std::string& resume = config.checkpoint.resume;
+    if (resume == "auto" || resume == "never") {
+        return;
+    }
+    const HuggingFaceFolder folder(resolve_model_folder(resume));
+    const ParamLayout layout(config.model);
+    folder.check(HuggingFaceMapping(config.model, layout));
 }
 
 /// Throws where the ranks were started with different configurations, data or builds.
@@ -131,11 +149,11 @@ class TrainingRun {
     Backend& backend_;
     Communicator& world_;
     DType compute_;
+    Loader loader_;  ///< made before the folder: data too short for a sample leaves nothing behind
+    Loader validation_loader_;
     std::unique_ptr<RunFolder> lock_;  ///< rank 0 only
     fs::path folder_;
     std::shared_ptr<spdlog::logger> log_;
-    Loader loader_;
-    Loader validation_loader_;
     Trainer trainer_;
     Evaluator evaluator_;
     std::optional<MetricsLog> metrics_log_;  ///< rank 0 only, as is the next
@@ -150,14 +168,14 @@ TrainingRun::TrainingRun(const RunConfig& config, const RunData& data, Backend& 
       backend_(backend),
       world_(world),
       compute_(compute_dtype(config.device, backend)),
+      loader_(data.train, config.train.sequence_length, static_cast<uint64_t>(config.train.seed)),
+      validation_loader_(data.validation, config.train.sequence_length, 0,
+                         SampleOrder::kSequential),
       lock_(open_run_folder(world, config)),
       folder_(config.train.output),
       log_(make_run_logger(
           (folder_ / (leads() ? "log.txt" : fmt::format("log-rank-{}.txt", world.rank())))
               .string())),
-      loader_(data.train, config.train.sequence_length, static_cast<uint64_t>(config.train.seed)),
-      validation_loader_(data.validation, config.train.sequence_length, 0,
-                         SampleOrder::kSequential),
       trainer_(config, backend, compute_, loader_, world),
       evaluator_(backend, data.tokenizer, config.train.micro_batch, config.train.sequence_length) {}
 
@@ -361,6 +379,7 @@ int run_training(RunConfig config, Backend& backend, Communicator& world) {
                       "stochastic-rounding = true: only bf16 parameters are rounded, and this run "
                       "computes in f32; "
                       "use --dtype bf16, or leave it out");
+    check_resume(config);
     check_ranks_agree(world, config, data, backend, compute_dtype(config.device, backend));
     return TrainingRun(config, data, backend, world).run();
 }

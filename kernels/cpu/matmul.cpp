@@ -17,7 +17,7 @@ namespace {
 constexpr int64_t kFewRows = 12;
 constexpr int64_t kTileRows = 64;
 constexpr int64_t kTileColumns = 256;
-constexpr int64_t kDepthChunk = 512;
+constexpr int64_t kDepthChunk = 1024;
 constexpr int64_t kPanelBudgetBytes = int64_t{16} << 20;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

@@ -9,7 +9,7 @@
 
 namespace lathe::cpu {
 
-/// Calls body(thread) on exactly `num_threads` threads at once. Within it OpenMP's default team
+/// Calls body(thread) on `num_threads` threads at once (fewer where OpenMP's limits forbid them). Within it OpenMP's default team
 /// size is 1, so that libraries called there stay on their thread. `body` must not throw.
 template <typename Body>
 void run_team(int num_threads, const Body& body) {
@@ -46,9 +46,11 @@ void parallel_ranges(int num_threads, int64_t count, int64_t grain, const Body& 
     }
 #pragma omp parallel num_threads(used_threads)
     {
+        // The team may be smaller than asked for.
+        const int64_t threads = omp_get_num_threads();
         const int64_t thread = omp_get_thread_num();
-        const int64_t begin = num_grains * thread / used_threads * grain;
-        const int64_t end = std::min(count, num_grains * (thread + 1) / used_threads * grain);
+        const int64_t begin = num_grains * thread / threads * grain;
+        const int64_t end = std::min(count, num_grains * (thread + 1) / threads * grain);
         if (begin < end) {
             body(begin, end);
         }

@@ -43,14 +43,22 @@ class BadInput : public ::testing::Test {
         folder_ = nullptr;
     }
 
-    static std::vector<std::string> train(std::vector<std::string> more,
+    static std::vector<std::string> train(const std::vector<std::string>& more,
                                           const std::string& data = data_) {
         std::vector<std::string> arguments = {
             "train", "--data",         data, "--output",          output(), "--steps",
             "3",     "--layers",       "1",  "--channels",        "32",     "--heads",
             "2",     "--feed-forward", "64", "--sequence-length", "16",     "--micro-batch",
             "2",     "--global-batch", "2"};
-        arguments.insert(arguments.end(), more.begin(), more.end());
+        // Pairs of an option and its value; an option that is there already gets the new value.
+        for (size_t i = 0; i < more.size(); i += 2) {
+            const auto there = std::find(arguments.begin(), arguments.end(), more[i]);
+            if (there == arguments.end()) {
+                arguments.insert(arguments.end(), {more[i], more[i + 1]});
+            } else {
+                *(there + 1) = more[i + 1];
+            }
+        }
         return arguments;
     }
     static std::string output() { return *folder_ / "run"; }

@@ -17,6 +17,7 @@ void write_token_data(const std::filesystem::path& folder, int64_t vocabulary, i
     writer.append(tokens);
     DatasetInfo info;
     info.vocabulary_size = vocabulary;
+    info.recipe = "{}";
     info.splits["train"] = {.num_documents = 1,
                             .num_bytes = num_tokens,
                             .num_tokens = num_tokens,
