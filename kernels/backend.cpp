@@ -1,6 +1,7 @@
 #include "kernels/backend.h"
 
 #include <algorithm>
+#include <chrono>
 
 namespace lathe {
 
@@ -34,7 +35,14 @@ void Backend::reset_peaks() {
     usage_.total_peak_bytes = usage_.total_bytes;
 }
 
-void Backend::run_on_host(Stream, std::function<void()> function) { function(); }
+void Backend::run_on_host(Stream stream, std::function<void()> function) {
+    using Clock = std::chrono::steady_clock;
+    const auto start = Clock::now();
+    function();
+    if (stream == Stream::communication) {
+        exposed_communication_s_ += std::chrono::duration<double>(Clock::now() - start).count();
+    }
+}
 
 void Backend::check_workspace(int64_t needed_bytes, const Tensor& workspace,
                               const char* operation) {

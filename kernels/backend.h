@@ -83,6 +83,9 @@ class Backend {
     /// memory, say). An exception it throws reaches the next wait for the stream. Here, streams run
     /// at once: so does the function.
     virtual void run_on_host(Stream stream, std::function<void()> function);
+    /// Seconds that the calling thread has spent so far in communication's host functions or
+    /// blocked by them: what of communication is not hidden behind computing.
+    virtual double exposed_communication_s() const { return exposed_communication_s_; }
 
     // Operations: run(op) checks the arguments and issues the operation; workspace_bytes(op) is
     // what its `workspace` must hold, and depends on shapes and types only.
@@ -114,6 +117,7 @@ class Backend {
                                 const char* operation);
 
     MemoryUsage usage_;
+    double exposed_communication_s_ = 0;
 };
 
 /// Runs `op` with workspace taken from a buffer that grows on first use and is then kept: nothing

@@ -17,8 +17,8 @@ Range part_of(Range range, int count, int index) {
 }  // namespace
 
 Range intersect(Range a, Range b) {
-    const int64_t begin = std::max(a.begin, b.begin);
-    return {begin, std::max(begin, std::min(a.end, b.end))};
+    const int64_t begin = std::clamp(b.begin, a.begin, a.end);
+    return {begin, std::clamp(b.end, begin, a.end)};
 }
 
 Tensor slice(const Tensor& tensor, Range range, int64_t origin) {

@@ -26,7 +26,7 @@ struct Range {
     bool operator==(const Range&) const = default;
 };
 
-/// The common part; empty ranges begin and end at the same place.
+/// The part of `a` that is in `b`; where there is none, an empty range inside `a`.
 Range intersect(Range a, Range b);
 /// `tensor`'s elements [range.begin - origin, range.end - origin), flat.
 Tensor slice(const Tensor& tensor, Range range, int64_t origin = 0);

@@ -72,6 +72,7 @@ class OverlappingCpuBackend final : public CpuBackend {
             stream_.synchronize();
         }
     }
+    double exposed_communication_s() const override { return stream_.blocked_s(); }
 
   protected:
 #define LATHE_EXECUTE(Operation)                                                                   \

@@ -160,21 +160,32 @@ void all_gather_brings_every_part(Backend& backend, Communicator& world) {
     }
 }
 
+void reduce_all(Backend& backend, Communicator& group, DType dtype, int64_t size) {
+    const Buffer tensor = allocate(backend, size, dtype);
+    set_values(backend, tensor, numbers(size, group.rank(), 0));
+    const int64_t before = group.sent_bytes();
+    backend.wait(Stream::communication, backend.record(Stream::compute));
+    group.all_reduce(tensor, {.tensor = "sum", .step = 1});
+    // Each part to its owner, then one's own to all.
+    const int64_t own =
+        size * (group.rank() + 1) / group.size() - size * group.rank() / group.size();
+    EXPECT_EQ(group.sent_bytes() - before,
+              (size - own + (group.size() - 1) * own) * size_of(dtype));
+    EXPECT_EQ(values_of(backend, tensor), summed(size, group.size(), 0));
+}
+
 void all_reduce_sums(Backend& backend, Communicator& world) {
     for (const DType dtype : {DType::f32, DType::bf16, DType::f64}) {
         for (const int64_t size : {0, 1, 2, 7, 4097}) {
-            const Buffer tensor = allocate(backend, size, dtype);
-            set_values(backend, tensor, numbers(size, world.rank(), 0));
-            const int64_t before = world.sent_bytes();
-            backend.wait(Stream::communication, backend.record(Stream::compute));
-            world.all_reduce(tensor, {.tensor = "sum", .step = 1});
-            // Each part to its owner, then one's own to all.
-            const int64_t own =
-                size * (world.rank() + 1) / world.size() - size * world.rank() / world.size();
-            EXPECT_EQ(world.sent_bytes() - before,
-                      (size - own + (world.size() - 1) * own) * size_of(dtype));
-            EXPECT_EQ(values_of(backend, tensor), summed(size, world.size(), 0));
+            reduce_all(backend, world, dtype, size);
         }
+    }
+}
+
+/// More than is exchanged and summed at once.
+void all_reduce_sums_large_tensors(Backend& backend, Communicator& world) {
+    if (world.size() <= 3) {
+        reduce_all(backend, world, DType::bf16, world.size() * (int64_t{1} << 21) + 77);
     }
 }
 
@@ -334,6 +345,7 @@ std::span<const CommunicatorCase> communicator_cases() {
         {"all_to_all_idle_ranks", all_to_all_with_idle_ranks},
         {"all_gather", all_gather_brings_every_part},
         {"all_reduce", all_reduce_sums},
+        {"all_reduce_large", all_reduce_sums_large_tensors},
         {"reduce_scatter", reduce_scatter_sums_ones_part},
         {"broadcast", broadcast_from_every_root},
         {"all_gather_bytes", all_gather_bytes_of_any_size},

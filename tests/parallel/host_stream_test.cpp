@@ -131,6 +131,22 @@ TEST(OverlappingCpuBackend, ComputesWhileItCommunicates) {
     EXPECT_EQ(values, ones);
 }
 
+/// Hidden or not, what holds up the issuer is counted, and only that.
+TEST(Backends, CountExposedCommunication) {
+    const auto nap = [] { std::this_thread::sleep_for(std::chrono::milliseconds(20)); };
+    const auto at_once = make_cpu_backend(1);
+    at_once->run_on_host(Stream::compute, nap);
+    EXPECT_EQ(at_once->exposed_communication_s(), 0);
+    at_once->run_on_host(Stream::communication, nap);
+    EXPECT_GE(at_once->exposed_communication_s(), 0.02);
+
+    const auto overlapping = make_overlapping_cpu_backend(1);
+    overlapping->run_on_host(Stream::communication, nap);
+    EXPECT_EQ(overlapping->exposed_communication_s(), 0);
+    overlapping->synchronize(Stream::communication);
+    EXPECT_GT(overlapping->exposed_communication_s(), 0);
+}
+
 TEST(OverlappingCpuBackend, TellsAFailureOfTheStreamWhereItIsWaitedFor) {
     const auto backend = make_overlapping_cpu_backend(2);
     backend->run_on_host(Stream::communication, [] { throw Error("lost a rank"); });
