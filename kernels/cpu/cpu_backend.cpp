@@ -19,9 +19,18 @@ constexpr int64_t kCopyGrainBytes = int64_t{64} << 10;
 void limit_instruction_sets() {
     static std::once_flag once;
     std::call_once(once, [] {
-        if (!MatmulSupport::detect().panels) {
-            hwy::DisableTargets(HWY_AVX3 | HWY_AVX3_DL);
+        const auto has = [](dnnl::cpu_isa set) {
+            const auto bits = static_cast<unsigned>(set);
+            return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & bits) == bits;
+        };
+        int64_t beyond = 0;
+        if (!has(dnnl::cpu_isa::avx512_core)) {
+            beyond |= HWY_AVX3 | HWY_AVX3_DL;
         }
+        if (!has(dnnl::cpu_isa::avx2)) {
+            beyond |= HWY_AVX2;
+        }
+        hwy::DisableTargets(beyond);
         hwy::GetChosenTarget().Update(hwy::SupportedTargets());
     });
 }
