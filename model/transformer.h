@@ -40,8 +40,8 @@ class Transformer {
     void evaluate(ParamAccess& access, const Tensor& tokens, const Tensor& targets,
                   const Tensor& losses);
 
-    /// Acquires, releases and announces units exactly as forward_backward (as evaluate) does, but computes nothing: the
-    /// part of a rank without a micro-batch while others have one.
+    /// Acquires, releases and announces units exactly as forward_backward (as evaluate) does, but
+    /// computes nothing: the part of a rank without a micro-batch while others have one.
     void follow_forward_backward(ParamAccess& access);
     void follow_evaluate(ParamAccess& access);
 

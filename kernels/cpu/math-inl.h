@@ -23,7 +23,8 @@ HWY_INLINE VF set(float value) { return hn::Set(DF(), value); }
 /// infinity.
 HWY_INLINE VF exp(VF x) {
     const DU du;
-    // Adding 1.5 * 2^23 leaves round(x / ln 2) in the low bits. Min keeps a NaN in its second place.
+    // Adding 1.5 * 2^23 leaves round(x / ln 2) in the low bits. Min keeps a NaN in its second
+    // place.
     const VF magic = set(12582912.0F);
     const VF bounded = hn::Min(set(89.0F), x);
     const VF shifted = hn::MulAdd(bounded, set(1.44269504088896341F), magic);

@@ -9,8 +9,9 @@
 
 namespace lathe::cpu {
 
-/// Calls body(thread) on `num_threads` threads at once (fewer where OpenMP's limits forbid them). Within it OpenMP's default team
-/// size is 1, so that libraries called there stay on their thread. `body` must not throw.
+/// Calls body(thread) on `num_threads` threads at once (fewer where OpenMP's limits forbid them).
+/// Within it OpenMP's default team size is 1, so that libraries called there stay on their thread.
+/// `body` must not throw.
 template <typename Body>
 void run_team(int num_threads, const Body& body) {
 #pragma omp parallel num_threads(num_threads) if (num_threads > 1)
