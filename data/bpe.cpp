@@ -58,9 +58,12 @@ void BpeMerges::encode(std::string_view piece, std::vector<int32_t>& ids) const 
 }
 
 void BpeMerges::encode_short(std::string_view piece, std::vector<int32_t>& ids) const {
+    // Filled as far as the piece goes; a piece is short, and clearing them would show.
+    // NOLINTBEGIN(cppcoreguidelines-pro-type-member-init)
     std::array<int32_t, kShortPiece> tokens;
     std::array<uint32_t, kShortPiece> ranks;   // of the pair (i, i + 1)
     std::array<int32_t, kShortPiece> results;  // what that pair would become
+    // NOLINTEND(cppcoreguidelines-pro-type-member-init)
     size_t count = piece.size();
     for (size_t i = 0; i < count; ++i) tokens[i] = byte_ids_[static_cast<uint8_t>(piece[i])];
     const auto look_up = [&](size_t i) {

@@ -124,7 +124,7 @@ class Reader {
               "has a model of type {} instead of BPE", get(model, "type").dump());
         for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
             const Json& value = get(model, key);
-            check(value.is_null() || value == "", "has a model with {}; {}", key, kExpected);
+            check(value.is_null() || value == std::string(), "has a model with {}; {}", key, kExpected);
         }
         const Json& dropout = get(model, "dropout");
         check(dropout.is_null() || dropout.get<double>() == 0.0,
@@ -184,7 +184,9 @@ class Reader {
         check(merges.is_array(), "model.merges is not an array");
         spec_.merges.reserve(merges.size());
         for (size_t rank = 0; rank < merges.size(); ++rank) {
-            const auto [left, right] = merge_parts(merges[rank], rank);
+            const auto parts = merge_parts(merges[rank], rank);
+            const std::string& left = parts.first;
+            const std::string& right = parts.second;
             const auto id = [&](const std::string& token) {
                 const auto found = ids_.find(token);
                 check(found != ids_.end(), "merge {} '{} {}' needs token '{}', which is not there",

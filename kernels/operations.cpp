@@ -2,125 +2,10 @@
 // issued, so that no backend has to.
 #include "kernels/operations.h"
 
-#include <array>
-#include <functional>
-#include <vector>
+#include "kernels/arguments.h"
 
 namespace lathe {
 namespace {
-
-std::string describe(const Tensor& tensor) {
-    return fmt::format("{} {}", name_of(tensor.dtype()), tensor.shape().text());
-}
-
-bool is_compute(DType dtype) { return dtype != DType::i32; }
-
-/// The arguments of one operation, each checked as it is named; `done` then checks that no output
-/// overlaps anything else.
-class Arguments {
-  public:
-    explicit Arguments(const char* operation) : operation_(operation) {}
-
-    /// Throws "Operation: text" unless the condition holds.
-    template <typename... Args>
-    void require(bool condition, fmt::format_string<Args...> text, Args&&... args) const {
-        if (!condition) [[unlikely]] {
-            fail("{}: {}", operation_, fmt::format(text, std::forward<Args>(args)...));
-        }
-    }
-
-    /// The operation's compute type is that of this argument.
-    DType compute(const char* name, const Tensor& tensor) const {
-        require(static_cast<bool>(tensor), "{} is missing", name);
-        require(is_compute(tensor.dtype()), "{} is {}, should be of f32, bf16 or f64", name,
-                describe(tensor));
-        return tensor.dtype();
-    }
-
-    /// The argument's dimensions are read, so they must be exactly this many.
-    void rank(const char* name, const Tensor& tensor, int rank, const char* shape) const {
-        require(static_cast<bool>(tensor), "{} is missing", name);
-        require(tensor.shape().rank() == rank, "{} is {}, should have the {} dimensions {}", name,
-                describe(tensor), rank, shape);
-    }
-
-    void input(const char* name, const Tensor& tensor, DType dtype, const Shape& shape) {
-        expect(name, tensor, dtype, shape);
-        inputs_.push_back({name, tensor, {}});
-    }
-    void optional_input(const char* name, const Tensor& tensor, DType dtype, const Shape& shape) {
-        if (tensor) {
-            input(name, tensor, dtype, shape);
-        }
-    }
-    /// `may_be` are the inputs in whose place the output may be written.
-    void output(const char* name, const Tensor& tensor, DType dtype, const Shape& shape,
-                std::vector<const Tensor*> may_be = {}) {
-        expect(name, tensor, dtype, shape);
-        outputs_.push_back({name, tensor, std::move(may_be)});
-    }
-    void optional_output(const char* name, const Tensor& tensor, DType dtype, const Shape& shape,
-                         std::vector<const Tensor*> may_be = {}) {
-        if (tensor) {
-            output(name, tensor, dtype, shape, std::move(may_be));
-        }
-    }
-    /// An argument that goes with a setting: present with it, absent without.
-    void present(const char* name, const Tensor& tensor, bool needed, const char* reason) const {
-        require(static_cast<bool>(tensor) == needed, "{} is {}, should be {} {}", name,
-                tensor ? "given" : "missing", needed ? "given" : "absent", reason);
-    }
-
-    void done(const Tensor& workspace) {
-        outputs_.push_back({"workspace", workspace, {}});
-        for (size_t i = 0; i < outputs_.size(); ++i) {
-            for (const Named& input : inputs_) {
-                apart(outputs_[i], input);
-            }
-            for (size_t j = 0; j < i; ++j) {
-                apart(outputs_[i], outputs_[j]);
-            }
-        }
-    }
-
-  private:
-    struct Named {
-        const char* name;
-        Tensor tensor;
-        std::vector<const Tensor*> may_be;
-    };
-
-    /// Leading dimensions may be flattened or not; of a vector only the size matters.
-    void expect(const char* name, const Tensor& tensor, DType dtype, const Shape& shape) const {
-        require(static_cast<bool>(tensor), "{} is missing, should be {} {}", name, name_of(dtype),
-                shape.text());
-        const bool same_columns = shape.rank() == 1 || tensor.columns() == shape[shape.rank() - 1];
-        require(tensor.dtype() == dtype && tensor.size() == shape.size() && same_columns,
-                "{} is {}, should be {} {}", name, describe(tensor), name_of(dtype), shape.text());
-    }
-
-    void apart(const Named& output, const Named& other) const {
-        const auto* begin = static_cast<const std::byte*>(output.tensor.data());
-        const auto* other_begin = static_cast<const std::byte*>(other.tensor.data());
-        const std::less<> before;
-        if (begin == nullptr || other_begin == nullptr || output.tensor.bytes() == 0 ||
-            other.tensor.bytes() == 0 || !before(begin, other_begin + other.tensor.bytes()) ||
-            !before(other_begin, begin + output.tensor.bytes())) {
-            return;
-        }
-        bool in_place = false;
-        for (const Tensor* allowed : output.may_be) {
-            in_place |= allowed->data() == other_begin;
-        }
-        require(in_place && begin == other_begin && output.tensor.dtype() == other.tensor.dtype() &&
-                    output.tensor.size() == other.tensor.size(),
-                "{} overlaps {}", output.name, other.name);
-    }
-
-    const char* operation_;
-    std::vector<Named> inputs_;
-    std::vector<Named> outputs_;
-};
 
 void check_heads(const Arguments& args, const AttentionHeads& heads) {
     args.require(heads.heads > 0 && heads.kv_heads > 0 && heads.head_size > 0,
@@ -402,8 +287,9 @@ void check(const Accumulate& op) {
     for (const Tensor& contribution : op.contributions) {
         args.compute("contributions", contribution);
         const bool narrow = accumulation == DType::f32 && contribution.dtype() == DType::bf16;
-        args.input("contributions", contribution, narrow ? DType::bf16 : accumulation, shape);
+        args.expect("contributions", contribution, narrow ? DType::bf16 : accumulation, shape);
     }
+    args.inputs("contributions", op.contributions);
     args.done(op.workspace);
 }
 

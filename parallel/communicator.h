@@ -48,8 +48,8 @@ class Communicator {
     /// sizes, or empty.
     virtual void all_gather(std::span<const Tensor> parts, const CollectiveLabel& label) = 0;
 
-    /// The library's own reductions (f32 or bf16): the order of additions is the library's.
-    /// `tensor` becomes the sum over ranks.
+    /// `tensor` (f32, bf16 or f64) becomes the sum over ranks, the same bits on all; the order of
+    /// additions is the implementation's.
     virtual void all_reduce(const Tensor& tensor, const CollectiveLabel& label) = 0;
     /// parts[rank()] becomes the sum of parts[rank()] over ranks; the others are used up.
     virtual void reduce_scatter(std::span<const Tensor> parts, const CollectiveLabel& label) = 0;

@@ -1,5 +1,5 @@
-// The library's reductions: the classic DDP, ZeRO and hybrid (reduce-scatter inside the shard
-// group, all-reduce over the replicas). The order of additions is the library's.
+// Reductions on the way: the classic DDP, ZeRO and hybrid (reduce-scatter inside the shard group,
+// all-reduce over the replicas). Equal to the ordered sums within rounding.
 #include <array>
 #include <utility>
 

@@ -9,7 +9,7 @@
 namespace lathe {
 
 /// Ordered: every gradient's sum runs left to right over the global micro-batches: equal bits for
-/// any layout. Native: the library's all-reduce and reduce-scatter, equal within rounding.
+/// any layout. Native: all-reduce and reduce-scatter, equal within rounding.
 enum class Reduction { ordered, native };
 
 struct ParallelConfig {
@@ -23,6 +23,7 @@ struct ParallelConfig {
     int64_t bucket_elements =
         4194304;           ///< exchanged at once; rounded to whole chunks, at most a unit
     bool prefetch = true;  ///< stage 3: gather the next unit while this one computes
+    bool overlap = true;   ///< several ranks: communicate while computing
     double collective_timeout =
         300.0;  ///< seconds that a rank waits for the others before it gives up
 

@@ -18,12 +18,13 @@ int usable_processors() {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_backend(const DeviceConfig& config, int local_ranks) {
+std::unique_ptr<Backend> make_backend(const DeviceConfig& config, int local_ranks, bool overlap) {
     if (config.device == DeviceKind::reference) {
         return make_reference_backend();
     }
-    return make_cpu_backend(config.threads > 0 ? static_cast<int>(config.threads)
-                                               : std::max(1, usable_processors() / local_ranks));
+    const int threads = config.threads > 0 ? static_cast<int>(config.threads)
+                                           : std::max(1, usable_processors() / local_ranks);
+    return overlap ? make_overlapping_cpu_backend(threads) : make_cpu_backend(threads);
 }
 
 DType compute_dtype(const DeviceConfig& config, const Backend& backend) {

@@ -64,10 +64,12 @@ KeptLines lines_to_keep(const std::string& path, int64_t resume_step) {
 std::string metrics_line(const StepMetrics& metrics) {
     std::string line = fmt::format(
         "{{\"step\": {}, \"loss\": {}, \"learning_rate\": {}, \"gradient_norm\": {}, "
-        "\"tokens\": {}, \"tokens_per_second\": {}, \"utilization\": {}",
+        "\"tokens\": {}, \"tokens_per_second\": {}, \"utilization\": {}, "
+        "\"exposed_communication_s\": {}, \"sent_bytes\": {}",
         metrics.step, json_number(metrics.loss), json_number(metrics.learning_rate),
         json_number(metrics.gradient_norm), metrics.tokens, json_number(metrics.tokens_per_second),
-        json_number(metrics.utilization));
+        json_number(metrics.utilization), json_number(metrics.exposed_communication_s),
+        metrics.sent_bytes);
     if (metrics.skipped) {
         line += ", \"skipped\": true";
     }
@@ -111,7 +113,9 @@ void MetricsLog::write(const StepMetrics& metrics) {
                                    {"learning_rate", metrics.learning_rate},
                                    {"gradient_norm", metrics.gradient_norm},
                                    {"tokens_per_second", metrics.tokens_per_second},
-                                   {"utilization", metrics.utilization}};
+                                   {"utilization", metrics.utilization},
+                                   {"exposed_communication_s", metrics.exposed_communication_s},
+                                   {"sent_bytes", static_cast<double>(metrics.sent_bytes)}};
     if (metrics.validation_loss) {
         scalars.push_back({"validation_loss", *metrics.validation_loss});
     }

@@ -19,7 +19,10 @@ struct StepMetrics {
     int64_t tokens = 0;          ///< trained on so far, this step included
     double tokens_per_second = 0.0;
     double utilization = 0.0;  ///< fraction of the device's matrix-product ceiling; 0: not measured
-    bool skipped = false;      ///< a NaN or infinity kept this step from the weights
+    double exposed_communication_s =
+        0.0;  ///< of communication not hidden behind computing; the largest of the ranks
+    int64_t sent_bytes = 0;                 ///< by the rank that sent the most
+    bool skipped = false;                   ///< a NaN or infinity kept this step from the weights
     std::optional<double> validation_loss;  ///< nats a token
     std::optional<double> bits_per_byte;
 };

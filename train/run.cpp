@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <span>
@@ -114,13 +115,24 @@ std::unique_ptr<RunFolder> open_run_folder(Communicator& world, const RunConfig&
     return folder;
 }
 
-/// The signal that any rank has received (the largest), or 0; the same on all ranks.
-int agreed_signal(Communicator& world, int received, int64_t step) {
-    const auto signal = static_cast<std::byte>(received);
-    int agreed = 0;
-    for (const auto& bytes :
-         world.all_gather_bytes(std::span(&signal, 1), {.tensor = "signals", .step = step})) {
-        agreed = std::max(agreed, static_cast<int>(bytes[0]));
+/// What a rank tells the others at the end of a step.
+struct StepEnd {
+    int64_t signal = 0;  ///< that it has received, or 0
+    int64_t sent_bytes = 0;
+    double exposed_communication_s = 0.0;
+};
+
+/// The largest of each over the ranks; the same on all of them.
+StepEnd agree(Communicator& world, const StepEnd& mine, int64_t step) {
+    StepEnd agreed;
+    for (const auto& bytes : world.all_gather_bytes(std::as_bytes(std::span(&mine, 1)),
+                                                    {.tensor = "the step's end", .step = step})) {
+        StepEnd theirs;
+        std::memcpy(&theirs, bytes.data(), sizeof(theirs));
+        agreed.signal = std::max(agreed.signal, theirs.signal);
+        agreed.sent_bytes = std::max(agreed.sent_bytes, theirs.sent_bytes);
+        agreed.exposed_communication_s =
+            std::max(agreed.exposed_communication_s, theirs.exposed_communication_s);
     }
     return agreed;
 }
@@ -135,6 +147,7 @@ class TrainingRun {
     void start();
     void resume_from(const fs::path& checkpoint);
     StepMetrics train_step();
+    int end_step(int signal, StepMetrics& metrics);
     std::optional<Evaluation> validate_if_due(int64_t step);
     void checkpoint(std::optional<double> validation_loss);
     bool checkpoint_due(int64_t step) const;
@@ -158,6 +171,7 @@ class TrainingRun {
     Evaluator evaluator_;
     std::optional<MetricsLog> metrics_log_;  ///< rank 0 only, as is the next
     std::optional<Progress> progress_;
+    StepEnd last_end_;  ///< this rank's sums up to the last step's end
     double ceiling_flops_ = 0.0;
 };
 
@@ -237,11 +251,37 @@ void TrainingRun::resume_from(const fs::path& checkpoint) {
 
 double TrainingRun::utilization(double tokens_per_second) {
     if (ceiling_flops_ == 0.0) {
-        // On a backend of its own, whose memory is not the run's.
-        ceiling_flops_ = matmul_ceiling(*make_backend(config_.device), compute_) * world_.size();
+        // On a backend of its own, whose memory is not the run's, all ranks at once.
+        DeviceConfig device = config_.device;
+        device.threads = backend_.device().num_threads;
+        ceiling_flops_ = matmul_ceiling(*make_backend(device), compute_) * world_.size();
     }
     return training_flops_per_token(config_.model, config_.train.sequence_length) *
            tokens_per_second / ceiling_flops_;
+}
+
+/// Completes the metrics by what the ranks have spent on communication since the last step's end.
+/// Returns the signal that any rank has received, or 0; the same on all ranks.
+int TrainingRun::end_step(int signal, StepMetrics& metrics) {
+    const StepEnd total = {
+        .signal = signal,
+        .sent_bytes = world_.sent_bytes(),
+        .exposed_communication_s = backend_.exposed_communication_s(),
+    };
+    const StepEnd agreed = agree(world_,
+                                 {.signal = signal,
+                                  .sent_bytes = total.sent_bytes - last_end_.sent_bytes,
+                                  .exposed_communication_s = total.exposed_communication_s -
+                                                             last_end_.exposed_communication_s},
+                                 metrics.step);
+    last_end_ = total;
+    metrics.sent_bytes = agreed.sent_bytes;
+    metrics.exposed_communication_s = agreed.exposed_communication_s;
+    if (leads()) {
+        metrics_log_->write(metrics);
+        progress_->update(metrics);
+    }
+    return static_cast<int>(agreed.signal);
 }
 
 StepMetrics TrainingRun::train_step() {
@@ -327,11 +367,7 @@ int TrainingRun::run() {
             metrics.validation_loss = evaluation->loss;
             metrics.bits_per_byte = evaluation->bits_per_byte;
         }
-        if (leads()) {
-            metrics_log_->write(metrics);
-            progress_->update(metrics);
-        }
-        const int signal = agreed_signal(world_, signals.received(), metrics.step);
+        const int signal = end_step(signals.received(), metrics);
         if (signal != 0 || checkpoint_due(metrics.step)) {
             checkpoint(metrics.validation_loss);
         }

@@ -220,6 +220,8 @@ void add_parallel_fields(std::vector<RunField>& fields) {
                  kCount);
     parallel.add("prefetch", &ParallelConfig::prefetch,
                  "stage 3: gather the next unit's parameters while this one computes");
+    parallel.add("overlap", &ParallelConfig::overlap,
+                 "exchange gradients and parameters while computing");
     parallel.add("collective-timeout", &ParallelConfig::collective_timeout,
                  "seconds that a rank waits for the others", kPositive);
 }

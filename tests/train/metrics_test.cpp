@@ -28,6 +28,8 @@ StepMetrics step_metrics(int64_t step) {
     metrics.tokens = 2048 * step;
     metrics.tokens_per_second = 12345.678;
     metrics.utilization = 0.5;
+    metrics.exposed_communication_s = 0.25;
+    metrics.sent_bytes = 4096;
     return metrics;
 }
 
@@ -97,7 +99,8 @@ TEST(MetricsLine, NumbersReadBackToTheSameBits) {
 TEST(MetricsLine, HoldsWhatWasMeasuredAndNothingElse) {
     EXPECT_EQ(metrics_line(step_metrics(4)),
               "{\"step\": 4, \"loss\": 2.5, \"learning_rate\": 0.001, \"gradient_norm\": 0.5, "
-              "\"tokens\": 8192, \"tokens_per_second\": 12345.678, \"utilization\": 0.5}\n");
+              "\"tokens\": 8192, \"tokens_per_second\": 12345.678, \"utilization\": 0.5, "
+              "\"exposed_communication_s\": 0.25, \"sent_bytes\": 4096}\n");
     StepMetrics metrics = step_metrics(4);
     metrics.skipped = true;
     metrics.validation_loss = 3.0;

@@ -220,6 +220,8 @@ TEST(EventFile, MetricsLogWritesEveryScalar) {
     metrics.gradient_norm = 0.75;
     metrics.tokens_per_second = 1000.0;
     metrics.utilization = 0.5;
+    metrics.exposed_communication_s = 0.25;
+    metrics.sent_bytes = 4096;
     metrics.validation_loss = 3.0;
     metrics.bits_per_byte = 1.5;
     MemoryUsage usage;
@@ -233,9 +235,9 @@ TEST(EventFile, MetricsLogWritesEveryScalar) {
     const auto records = records_of(folder.file(MetricsLog::kEventFileName));
     ASSERT_EQ(records.size(), 3U);
     const std::map<std::string, float> expected = {
-        {"loss", 2.5F},         {"learning_rate", 1e-3F},       {"gradient_norm", 0.75F},
-        {"utilization", 0.5F},  {"tokens_per_second", 1000.0F}, {"validation_loss", 3.0F},
-        {"bits_per_byte", 1.5F}};
+        {"loss", 2.5F},          {"learning_rate", 1e-3F},           {"gradient_norm", 0.75F},
+        {"utilization", 0.5F},   {"tokens_per_second", 1000.0F},     {"validation_loss", 3.0F},
+        {"bits_per_byte", 1.5F}, {"exposed_communication_s", 0.25F}, {"sent_bytes", 4096.0F}};
     EXPECT_EQ(read_event(records[1]).scalars, expected);
     const ReadEvent memory = read_event(records[2]);
     EXPECT_EQ(memory.step, 7);
