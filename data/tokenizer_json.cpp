@@ -124,7 +124,8 @@ class Reader {
               "has a model of type {} instead of BPE", get(model, "type").dump());
         for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
             const Json& value = get(model, key);
-            check(value.is_null() || value == std::string(), "has a model with {}; {}", key, kExpected);
+            check(value.is_null() || value.dump() == R"("")", "has a model with {}; {}", key,
+                  kExpected);
         }
         const Json& dropout = get(model, "dropout");
         check(dropout.is_null() || dropout.get<double>() == 0.0,

@@ -108,7 +108,7 @@ class Arguments {
     struct Named {
         const char* name = nullptr;
         std::span<const Tensor> tensors;
-        MayBe may_be;
+        MayBe may_be = {};
     };
     struct List {
         static constexpr size_t kCapacity = 12;

@@ -3,10 +3,14 @@
 // on in another layout.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -60,6 +64,12 @@ struct Outcome {
     bool operator==(const Outcome&) const = default;
 };
 
+double squared_norm(const std::vector<float>& values) {
+    return std::accumulate(values.begin(), values.end(), 0.0, [](double sum, float x) {
+        return sum + static_cast<double>(x) * static_cast<double>(x);
+    });
+}
+
 class Layout : public ::testing::Test {
   protected:
     Layout() {
@@ -72,7 +82,7 @@ class Layout : public ::testing::Test {
     /// Steps [from, to) on `num_ranks` ranks; continues the checkpoint of step `from` unless that
     /// is 0, and leaves one.
     Outcome run(const RunConfig& config, DType compute, int num_ranks, int from = 0,
-                int to = kSteps, int threads = 1) {
+                int to = kSteps, const RankOptions& options = {}) {
         Outcome outcome;
         run_ranks(
             num_ranks,
@@ -110,8 +120,29 @@ class Layout : public ::testing::Test {
                     outcome = mine;
                 }
             },
-            threads);
+            options);
         return outcome;
+    }
+
+    /// Each tensor's first moment after one step.
+    std::map<std::string, std::vector<float>> gradients(const RunConfig& config, int num_ranks) {
+        std::map<std::string, std::vector<float>> found;
+        run_ranks(num_ranks, [&](Backend& backend, Communicator& world) {
+            Trainer trainer(config, backend, DType::f32, *loader_, world);
+            trainer.initialize();
+            trainer.step();
+            const ParamLayout& layout = trainer.layout();
+            for (int unit = 0; unit < layout.num_units(); ++unit) {
+                const auto row = trainer.params().gather(unit, ParamState::first_moment, 0);
+                for (const ParamTensor& tensor : layout.tensors_of(unit)) {
+                    if (world.rank() == 0) {
+                        const auto begin = row.begin() + tensor.offset;
+                        found[tensor.name].assign(begin, begin + tensor.shape.size());
+                    }
+                }
+            }
+        });
+        return found;
     }
 
     std::filesystem::path checkpoint(int step) {
@@ -152,7 +183,7 @@ TEST_F(Layout, HybridShardSizesChangeNoBit) {
     }
 }
 
-TEST_F(Layout, BucketsPrefetchAndThreadsChangeNoBit) {
+TEST_F(Layout, BucketsPrefetchOverlapAndThreadsChangeNoBit) {
     for (const DType gradient : {DType::f32, DType::bf16}) {
         RunConfig config = gpt2();
         config.parallel.gradient_dtype = gradient;
@@ -164,7 +195,16 @@ TEST_F(Layout, BucketsPrefetchAndThreadsChangeNoBit) {
         }
         config.parallel.prefetch = false;
         EXPECT_TRUE(run(config, DType::f32, 3) == expected) << "without prefetching";
-        EXPECT_TRUE(run(config, DType::f32, 2, 0, kSteps, 2) == expected) << "two threads a rank";
+        EXPECT_TRUE(run(config, DType::f32, 2, 0, kSteps, {.threads = 2}) == expected)
+            << "two threads a rank";
+        for (const bool prefetch : {true, false}) {
+            for (const int64_t bucket : {int64_t{1}, int64_t{1} << 30}) {
+                config.parallel.prefetch = prefetch;
+                config.parallel.bucket_elements = bucket;
+                EXPECT_TRUE(run(config, DType::f32, 3, 0, kSteps, {.overlap = true}) == expected)
+                    << "overlapping, bucket of " << bucket << ", prefetch " << prefetch;
+            }
+        }
     }
 }
 
@@ -198,6 +238,40 @@ TEST_F(Layout, NativeReductionIsEqualUpToRounding) {
             EXPECT_NEAR(native.norms[0], ordered.norms[0],
                         8 * std::numeric_limits<float>::epsilon() * ordered.norms[0]);
             EXPECT_NEAR(native.losses[0], ordered.losses[0], 1e-12);
+        }
+    }
+}
+
+/// With both betas at zero the first moment is the gradient that came to the optimizer.
+TEST_F(Layout, EachTensorsGradientIsThatOfOneRank) {
+    for (RunConfig config : {llama(), gpt2()}) {
+        config.optimizer.beta1 = 0.0;
+        config.optimizer.beta2 = 0.0;
+        config.optimizer.gradient_clip = 0.0;
+        const auto alone = gradients(config, 1);
+        double global = 0.0;
+        for (const auto& [name, gradient] : alone) {
+            global += squared_norm(gradient);
+        }
+        for (const int ranks : {2, 3, 8}) {
+            for (const int stage : {0, 1, 2, 3}) {
+                config.parallel.zero_stage = stage;
+                config.parallel.reduction = Reduction::ordered;
+                EXPECT_TRUE(gradients(config, ranks) == alone) << ranks << ", stage " << stage;
+                config.parallel.reduction = Reduction::native;
+                for (const auto& [name, gradient] : gradients(config, ranks)) {
+                    std::vector<float> difference = alone.at(name);
+                    std::transform(gradient.begin(), gradient.end(), difference.begin(),
+                                   difference.begin(), std::minus<>());
+                    // Eight terms an element, added in another order: each sum rounds seven times,
+                    // by half an epsilon of partial sums that the terms' size bounds.
+                    const double bound =
+                        8 * std::numeric_limits<float>::epsilon() *
+                        std::sqrt(std::max(squared_norm(alone.at(name)), 1e-6 * global));
+                    EXPECT_LE(std::sqrt(squared_norm(difference)), bound)
+                        << name << ", " << ranks << " ranks, stage " << stage;
+                }
+            }
         }
     }
 }

@@ -10,14 +10,15 @@
 
 namespace lathe::testing {
 
-void run_ranks(int num_ranks, const RankBody& body, int threads, double timeout_s) {
+void run_ranks(int num_ranks, const RankBody& body, const RankOptions& options) {
     std::vector<std::unique_ptr<Backend>> backends;
     std::vector<Backend*> pointers;
     for (int rank = 0; rank < num_ranks; ++rank) {
-        backends.push_back(make_cpu_backend(threads));
+        backends.push_back(options.overlap ? make_overlapping_cpu_backend(options.threads)
+                                           : make_cpu_backend(options.threads));
         pointers.push_back(backends.back().get());
     }
-    const auto world = make_local_communicators(pointers, timeout_s);
+    const auto world = make_local_communicators(pointers, options.timeout_s);
     std::vector<std::exception_ptr> failures(world.size());
     std::vector<std::thread> ranks;
     for (size_t rank = 0; rank < world.size(); ++rank) {
