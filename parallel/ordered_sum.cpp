@@ -11,7 +11,7 @@ constexpr int64_t kBlock = 2048;
 
 template <typename T, typename Wide>
 void sum_terms(const Tensor& sum, std::span<const void* const> terms) {
-    std::array<Wide, kBlock> total;
+    std::array<Wide, kBlock> total{};
     for (int64_t begin = 0; begin < sum.size(); begin += kBlock) {
         const int64_t count = std::min(kBlock, sum.size() - begin);
         for (size_t term = 0; term < terms.size(); ++term) {

@@ -20,6 +20,8 @@ struct Choice {
     Enum value;
     std::string_view name;
 };
+template <typename Enum>
+Choice(Enum, const char*) -> Choice<Enum>;
 
 template <typename Enum>
 inline constexpr int kChoices = Enum::has_no_choices;
