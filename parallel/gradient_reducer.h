@@ -1,6 +1,7 @@
 // GradientReducer: sums the gradients of a step's micro-batches over ranks.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -11,6 +12,9 @@
 #include "parallel/sharding.h"
 
 namespace lathe {
+
+/// Units whose exchange may still be going on while backward computes the next one (ordered).
+inline constexpr size_t kUnitsInFlight = 2;
 
 class GradientReducer {
   public:

@@ -9,9 +9,6 @@
 namespace lathe {
 namespace {
 
-/// Units whose exchange may still be going on while backward computes the next one.
-constexpr size_t kUnitsInFlight = 2;
-
 class OrderedReducer final : public GradientReducer {
   public:
     OrderedReducer(const ParallelConfig& config, const ParamLayout& layout, Backend& backend,
