@@ -1,6 +1,7 @@
 #include "train/metrics.h"
 
 #include <cmath>
+#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -125,16 +126,19 @@ void MetricsLog::write(const StepMetrics& metrics) {
     impl_->events.write(metrics.step, scalars);
 }
 
-void MetricsLog::write_memory(int64_t step, const MemoryUsage& usage) {
-    std::vector<std::string> tags;
+void MetricsLog::write_memory(int64_t step, const MemorySpread& spread) {
+    std::deque<std::string> tags;  // whose texts stay where they are
     std::vector<Scalar> scalars;
-    tags.reserve(kNumMemoryCategories);
-    for (int i = 0; i < kNumMemoryCategories; ++i) {
-        tags.push_back(fmt::format("memory/{}", name_of(static_cast<MemoryCategory>(i))));
-        scalars.push_back(
-            {tags.back(), static_cast<double>(usage.peak_bytes[static_cast<size_t>(i)])});
+    const auto add = [&](std::string_view name, const MemoryBounds& bounds) {
+        tags.push_back(fmt::format("memory/{}/min", name));
+        scalars.push_back({tags.back(), static_cast<double>(bounds.min_bytes)});
+        tags.push_back(fmt::format("memory/{}/max", name));
+        scalars.push_back({tags.back(), static_cast<double>(bounds.max_bytes)});
+    };
+    for (size_t i = 0; i < spread.categories.size(); ++i) {
+        add(name_of(static_cast<MemoryCategory>(i)), spread.categories[i]);
     }
-    scalars.push_back({"memory/total", static_cast<double>(usage.total_peak_bytes)});
+    add("total", spread.total);
     impl_->events.write(step, scalars);
 }
 

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "kernels/backend.h"
+#include "train/memory_report.h"
 
 namespace lathe {
 
@@ -46,8 +46,9 @@ class MetricsLog {
     /// Appends the step to metrics.jsonl and to the TensorBoard events; both are in the kernel on
     /// return.
     void write(const StepMetrics& metrics);
-    /// Writes memory by category (bytes) as TensorBoard scalars `memory/<category>` at `step`.
-    void write_memory(int64_t step, const MemoryUsage& usage);
+    /// Writes peak bytes by category as TensorBoard scalars `memory/<category>/min` and `/max`
+    /// (over ranks) at `step`.
+    void write_memory(int64_t step, const MemorySpread& spread);
     /// Forces everything to the disk: called before a checkpoint is completed.
     void sync();
     /// What to warn of: empty, or that metrics.jsonl ends before `resume_step`. As sync() comes

@@ -21,6 +21,7 @@
 #include "train/evaluation.h"
 #include "train/log.h"
 #include "train/matmul_ceiling.h"
+#include "train/memory_report.h"
 #include "train/metrics.h"
 #include "train/progress.h"
 #include "train/run_folder.h"
@@ -153,6 +154,7 @@ class TrainingRun {
     bool checkpoint_due(int64_t step) const;
     void report_skip(const StepResult& result);
     double utilization(double tokens_per_second);
+    MemorySpread record_memory();
     void finish(int signal);
     void tell(const std::string& text);
     bool leads() const { return world_.rank() == 0; }
@@ -342,7 +344,6 @@ bool TrainingRun::checkpoint_due(int64_t step) const {
 void TrainingRun::checkpoint(std::optional<double> validation_loss) {
     const auto start = std::chrono::steady_clock::now();
     if (leads()) {
-        metrics_log_->write_memory(trainer_.state().step, backend_.memory());
         metrics_log_->sync();
     }
     const fs::path path = checkpoint_path(folder_, trainer_.state().step);
@@ -358,6 +359,16 @@ void TrainingRun::checkpoint(std::optional<double> validation_loss) {
     log_->info("wrote {} in {:.2f} s", path.string(), seconds_since(start));
 }
 
+/// The ranks tell each other what memory they needed so far; rank 0 writes it down.
+MemorySpread TrainingRun::record_memory() {
+    const MemorySpread spread = gather_memory(world_, backend_.memory(), trainer_.state().step);
+    if (leads()) {
+        write_memory_file(folder_ / "memory.json", spread, config_, compute_,
+                          trainer_.state().step);
+    }
+    return spread;
+}
+
 int TrainingRun::run() {
     start();
     const SignalWatch signals;
@@ -368,7 +379,14 @@ int TrainingRun::run() {
             metrics.bits_per_byte = evaluation->bits_per_byte;
         }
         const int signal = end_step(signals.received(), metrics);
-        if (signal != 0 || checkpoint_due(metrics.step)) {
+        const bool saves = signal != 0 || checkpoint_due(metrics.step);
+        if (saves || metrics.validation_loss) {
+            const MemorySpread spread = record_memory();
+            if (leads()) {
+                metrics_log_->write_memory(metrics.step, spread);
+            }
+        }
+        if (saves) {
             checkpoint(metrics.validation_loss);
         }
         if (signal != 0) {
@@ -384,20 +402,10 @@ void TrainingRun::finish(int signal) {
     if (progress_) {
         progress_->finish();
     }
-    const MemoryUsage usage = backend_.memory();
-    std::string memory;
-    for (int i = 0; i < kNumMemoryCategories; ++i) {
-        const auto index = static_cast<size_t>(i);
-        if (usage.peak_bytes[index] > 0) {
-            memory += fmt::format(", {} {:.1f}", name_of(static_cast<MemoryCategory>(i)),
-                                  static_cast<double>(usage.peak_bytes[index]) / 1048576.0);
-        }
-    }
-    tell(fmt::format(
-        "{} at step {} of {}; peak memory {:.1f} MiB (MiB by category{}); run folder {}",
-        signal == 0 ? "done" : "stopped by a signal after a checkpoint", trainer_.state().step,
-        config_.train.steps, static_cast<double>(usage.total_peak_bytes) / 1048576.0, memory,
-        folder_.string()));
+    tell(fmt::format("{} at step {} of {}; {}; run folder {}",
+                     signal == 0 ? "done" : "stopped by a signal after a checkpoint",
+                     trainer_.state().step, config_.train.steps, memory_text(record_memory()),
+                     folder_.string()));
 }
 
 }  // namespace

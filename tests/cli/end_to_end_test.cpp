@@ -55,6 +55,15 @@ TEST(EndToEnd, ATransformerLearnsAndSpeaks) {
     EXPECT_TRUE(metrics[29].contains("validation_loss"));
     EXPECT_FALSE(metrics[28].contains("validation_loss"));
 
+    const json memory = json::parse(std::ifstream(fs::path(run) / "memory.json"));
+    EXPECT_EQ(memory.at("step"), 60);
+    EXPECT_EQ(memory.at("ranks"), 1);
+    for (const char* category : {"parameters", "gradients", "optimizer"}) {
+        const json& peak = memory.at("peak_bytes").at(category);
+        EXPECT_GT(peak.at("max"), 0) << category;
+        EXPECT_EQ(peak.at("max"), peak.at("formula").at("max")) << category;
+    }
+
     // Far below what a model that ignores context reaches: the corpus is a small grammar.
     const double unigram =
         json::parse(std::ifstream(fs::path(data) / "dataset.json")).at("unigram_entropy");

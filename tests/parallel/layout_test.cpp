@@ -298,35 +298,5 @@ TEST_F(Layout, ANanOnOneRankIsSkippedByAll) {
     EXPECT_EQ(found[2], found[0]);
 }
 
-/// FACTS of memory: bytes a rank keeps between steps, by category, are the formulas of
-/// docs/architecture.md.
-TEST_F(Layout, MemoryFollowsTheFormulas) {
-    for (const int ranks : {1, 2, 4}) {
-        for (const int stage : {0, 1, 3}) {
-            RunConfig config = llama();
-            config.parallel.zero_stage = stage;
-            run_ranks(ranks, [&](Backend& backend, Communicator& world) {
-                Trainer trainer(config, backend, DType::bf16, *loader_, world);
-                int64_t whole = 0;
-                int64_t shard = 0;
-                const Sharding sharding(config.parallel, world.size(), world.rank());
-                for (const ParamUnit& unit : trainer.layout().units()) {
-                    whole += unit.size;
-                    shard += sharding.shard(unit.size, world.rank()).size();
-                }
-                const auto bytes = [&](MemoryCategory category) {
-                    return backend.memory().current_bytes[static_cast<size_t>(category)];
-                };
-                EXPECT_EQ(bytes(MemoryCategory::parameters), 2 * (stage == 3 ? shard : whole));
-                EXPECT_EQ(bytes(MemoryCategory::optimizer), 12 * (stage == 0 ? whole : shard));
-                trainer.initialize();
-                trainer.step();
-                EXPECT_EQ(bytes(MemoryCategory::parameters), 2 * (stage == 3 ? shard : whole));
-                EXPECT_EQ(bytes(MemoryCategory::gradients), 0);
-            });
-        }
-    }
-}
-
 }  // namespace
 }  // namespace lathe::testing

@@ -68,6 +68,8 @@ class FormulasOfMemory : public ::testing::Test {
                             config.train.global_batch / config.train.micro_batch,
                             {.rank = world.rank(), .world_size = world.size()});
             const MemoryUsage usage = backend.memory();
+            EXPECT_EQ(usage.current_bytes[static_cast<size_t>(MemoryCategory::gradients)], 0)
+                << "between steps: " << what;
             const auto expect = [&](MemoryCategory category, const MemoryShare& share) {
                 EXPECT_EQ(usage.peak_bytes[static_cast<size_t>(category)], share.peak_bytes)
                     << name_of(category) << " on rank " << world.rank() << ": " << what;

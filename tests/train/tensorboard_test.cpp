@@ -224,13 +224,13 @@ TEST(EventFile, MetricsLogWritesEveryScalar) {
     metrics.sent_bytes = 4096;
     metrics.validation_loss = 3.0;
     metrics.bits_per_byte = 1.5;
-    MemoryUsage usage;
-    usage.peak_bytes[0] = 4096;
-    usage.total_peak_bytes = 8192;
+    MemorySpread spread;
+    spread.categories[0] = {.min_bytes = 1024, .max_bytes = 4096};
+    spread.total = {.min_bytes = 2048, .max_bytes = 8192};
     {
         MetricsLog log(folder.path(), 0);
         log.write(metrics);
-        log.write_memory(7, usage);
+        log.write_memory(7, spread);
     }
     const auto records = records_of(folder.file(MetricsLog::kEventFileName));
     ASSERT_EQ(records.size(), 3U);
@@ -241,9 +241,10 @@ TEST(EventFile, MetricsLogWritesEveryScalar) {
     EXPECT_EQ(read_event(records[1]).scalars, expected);
     const ReadEvent memory = read_event(records[2]);
     EXPECT_EQ(memory.step, 7);
-    EXPECT_EQ(memory.scalars.size(), 1U + kNumMemoryCategories);
-    EXPECT_EQ(memory.scalars.at("memory/parameters"), 4096.0F);
-    EXPECT_EQ(memory.scalars.at("memory/total"), 8192.0F);
+    EXPECT_EQ(memory.scalars.size(), 2 * (1U + kNumMemoryCategories));
+    EXPECT_EQ(memory.scalars.at("memory/parameters/min"), 1024.0F);
+    EXPECT_EQ(memory.scalars.at("memory/parameters/max"), 4096.0F);
+    EXPECT_EQ(memory.scalars.at("memory/total/max"), 8192.0F);
 }
 
 }  // namespace
