@@ -11,21 +11,48 @@ Buffer Backend::allocate(Shape shape, DType dtype, MemoryCategory category) {
     LATHE_CHECK(
         bytes == 0 || data != nullptr,
         "out of memory on {}: {} bytes for {} (in use: {} bytes); use a smaller micro-batch, "
-        "recomputation, or a smaller model",
-        device().kind, bytes, name_of(category), usage_.total_bytes);
+        "recomputation, {}or a smaller model",
+        device().kind, bytes, name_of(category), usage_.total_bytes,
+        device().offloads ? "--offload optimizer, " : "");
+    count_allocated(bytes, category);
+    return Buffer(*this, Tensor(data, dtype, shape), category);
+}
+
+Buffer Backend::allocate_offloaded(Shape shape, DType dtype, const std::filesystem::path& folder) {
+    LATHE_CHECK(device().offloads, "the device {} offloads nothing", device().kind);
+    const int64_t bytes = shape.size() * size_of(dtype);
+    void* data = bytes == 0 ? nullptr : allocate_offloaded_bytes(bytes, folder);
+    count_allocated(bytes, MemoryCategory::offloaded);
+    return Buffer(*this, Tensor(data, dtype, shape), MemoryCategory::offloaded);
+}
+
+OffloadWindow Backend::open_offloaded(const Tensor& part, OffloadUse use) {
+    return {.part = part, .use = use, .tensor = part, .staging = {}};
+}
+
+void Backend::close_offloaded(OffloadWindow) {}
+
+void* Backend::allocate_offloaded_bytes(int64_t, const std::filesystem::path&) { return nullptr; }
+void Backend::free_offloaded_bytes(void*, int64_t) noexcept {}
+
+void Backend::count_allocated(int64_t bytes, MemoryCategory category) {
     const auto index = static_cast<size_t>(category);
     usage_.current_bytes[index] += bytes;
-    usage_.total_bytes += bytes;
     usage_.peak_bytes[index] = std::max(usage_.peak_bytes[index], usage_.current_bytes[index]);
-    usage_.total_peak_bytes = std::max(usage_.total_peak_bytes, usage_.total_bytes);
-    return Buffer(*this, Tensor(data, dtype, shape), category);
+    if (category != MemoryCategory::offloaded) {
+        usage_.total_bytes += bytes;
+        usage_.total_peak_bytes = std::max(usage_.total_peak_bytes, usage_.total_bytes);
+    }
 }
 
 void Backend::release(const Tensor& tensor, MemoryCategory category) noexcept {
     const int64_t bytes = tensor.bytes();
+    const bool offloaded = category == MemoryCategory::offloaded;
     usage_.current_bytes[static_cast<size_t>(category)] -= bytes;
-    usage_.total_bytes -= bytes;
-    if (bytes > 0) {
+    usage_.total_bytes -= offloaded ? 0 : bytes;
+    if (bytes > 0 && offloaded) {
+        free_offloaded_bytes(tensor.data(), bytes);
+    } else if (bytes > 0) {
         free_bytes(tensor.data(), bytes);
     }
 }

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -32,16 +33,29 @@ struct DeviceInfo {
     std::string name;     ///< e.g. the processor's name and its widest instruction set
     int num_threads = 1;  ///< host threads that operations use
     DType preferred_dtype =
-        DType::f32;  ///< what `--dtype auto` means: bf16 only where it is faster
+        DType::f32;         ///< what `--dtype auto` means: bf16 only where it is faster
+    bool offloads = false;  ///< whether there is memory beside its own: allocate_offloaded
 };
 
 /// Bytes in use now and at most so far, by category; a total's peak is the peak of the sum, not the
-/// sum of peaks.
+/// sum of peaks. Totals are of the device's memory, without what is offloaded.
 struct MemoryUsage {
     std::array<int64_t, kNumMemoryCategories> current_bytes{};
     std::array<int64_t, kNumMemoryCategories> peak_bytes{};
     int64_t total_bytes = 0;
     int64_t total_peak_bytes = 0;
+};
+
+/// What an open part of offloaded memory is for. Change: read and written.
+enum class OffloadUse { read, change };
+
+/// A part of offloaded memory within reach of operations, from Backend::open_offloaded to
+/// close_offloaded.
+struct OffloadWindow {
+    Tensor part;  ///< in offloaded memory
+    OffloadUse use = OffloadUse::read;
+    Tensor tensor;   ///< what operations take: `part` itself, or the staging memory
+    Buffer staging;  ///< where operations cannot reach `part`
 };
 
 /// Abstract device. Not thread-safe: one thread drives a backend.
@@ -62,6 +76,20 @@ class Backend {
     MemoryUsage memory() const { return usage_; }
     /// Forgets peaks so far: they become the present usage.
     void reset_peaks();
+
+    // Offloaded memory: beside the device's own, for rows that are walked through once a step.
+    // Files that the CPU maps; on a GPU pinned host memory, parts of which pass through staging
+    // buffers.
+
+    /// Offloaded memory of undefined content, whole and reserved, so that no later write can find
+    /// the disk full. On a CPU it is a nameless file in `folder`. Throws UsageError where no file
+    /// can be made there, Error naming the folder and the size where there is no room.
+    Buffer allocate_offloaded(Shape shape, DType dtype, const std::filesystem::path& folder);
+    /// Opens a part of offloaded memory: only within a window do operations and copies reach it,
+    /// and only what is open takes memory. In order with the compute stream, as is closing. Several
+    /// windows may be open at once.
+    virtual OffloadWindow open_offloaded(const Tensor& part, OffloadUse use);
+    virtual void close_offloaded(OffloadWindow window);
 
     /// Copies between tensors of equal type and size on this device, in order on `stream`.
     virtual void copy(const Tensor& destination, const Tensor& source, Stream stream) = 0;
@@ -104,6 +132,10 @@ class Backend {
     /// Device memory of at least `bytes` (> 0), or nullptr when there is none.
     virtual void* allocate_bytes(int64_t bytes) = 0;
     virtual void free_bytes(void* data, int64_t bytes) noexcept = 0;
+    /// The same of offloaded memory; throws what allocate_offloaded does. Only where the device
+    /// offloads.
+    virtual void* allocate_offloaded_bytes(int64_t bytes, const std::filesystem::path& folder);
+    virtual void free_offloaded_bytes(void* data, int64_t bytes) noexcept;
 
 #define LATHE_DECLARE_EXECUTE(Operation) \
     virtual void execute(const Operation& op, Stream stream) = 0;
@@ -112,6 +144,7 @@ class Backend {
 
   private:
     friend class Buffer;
+    void count_allocated(int64_t bytes, MemoryCategory category);
     void release(const Tensor& tensor, MemoryCategory category) noexcept;
     static void check_workspace(int64_t needed_bytes, const Tensor& workspace,
                                 const char* operation);

@@ -18,6 +18,8 @@ std::string_view name_of(MemoryCategory category) {
             return "communication";
         case MemoryCategory::workspace:
             return "workspace";
+        case MemoryCategory::offloaded:
+            return "offloaded";
     }
     return "?";
 }

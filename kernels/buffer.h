@@ -14,9 +14,10 @@ enum class MemoryCategory {
     optimizer,
     activations,
     communication,
-    workspace
+    workspace,
+    offloaded  ///< outside the device's memory (Backend::allocate_offloaded): in no total
 };
-inline constexpr int kNumMemoryCategories = 6;
+inline constexpr int kNumMemoryCategories = 7;
 std::string_view name_of(MemoryCategory category);
 
 class Backend;

@@ -401,6 +401,9 @@ RankMemory rank_memory(const ModelConfig& model, const ParallelConfig& parallel,
     };
     const int shards = sharding.shard_size();
     const int64_t state_bytes = (compute != accumulation ? 3 : 2) * setting.accumulation_bytes;
+    const MemoryShare state =
+        constant(ideal(state_bytes, sharding.shards_optimizer(), shards), optimizer * state_bytes);
+    const bool offloads = parallel.offload == Offload::optimizer;
     return {
         .parameters = constant(ideal(setting.compute_bytes, sharding.shards_parameters(), shards),
                                parameters * setting.compute_bytes),
@@ -408,9 +411,9 @@ RankMemory rank_memory(const ModelConfig& model, const ParallelConfig& parallel,
             native ? ideal(setting.accumulation_bytes, sharding.shards_gradients(), shards)
                    : ideal(setting.accumulation_bytes, true, sharding.world_size()),
             sums * setting.accumulation_bytes, kSums),
-        .optimizer = constant(ideal(state_bytes, sharding.shards_optimizer(), shards),
-                              optimizer * state_bytes),
-        .communication = communication.share(0.0, 0, "")};
+        .optimizer = offloads ? MemoryShare() : state,
+        .communication = communication.share(0.0, 0, ""),
+        .offloaded = offloads ? state : MemoryShare()};
 }
 
 }  // namespace lathe

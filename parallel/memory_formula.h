@@ -36,6 +36,7 @@ struct RankMemory {
     MemoryShare gradients;
     MemoryShare optimizer;
     MemoryShare communication;
+    MemoryShare offloaded;  ///< the optimizer's share, where it is offloaded
 };
 
 /// One rank of a job.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "kernels/dtype.h"
 
@@ -11,6 +12,10 @@ namespace lathe {
 /// Ordered: every gradient's sum runs left to right over the global micro-batches: equal bits for
 /// any layout. Native: all-reduce and reduce-scatter, equal within rounding.
 enum class Reduction { ordered, native };
+
+/// Optimizer: master weights (where the parameters are not themselves f32) and moments live outside
+/// the device's memory (Backend::allocate_offloaded).
+enum class Offload { none, optimizer };
 
 struct ParallelConfig {
     /// ZeRO stage (Rajbhandari et al., arXiv 1910.02054): 0 nothing is sharded; 1 and 2 optimizer
@@ -24,6 +29,8 @@ struct ParallelConfig {
         4194304;           ///< exchanged at once; rounded to whole chunks, at most a unit
     bool prefetch = true;  ///< stage 3: gather the next unit while this one computes
     bool overlap = true;   ///< several ranks: communicate while computing
+    Offload offload = Offload::none;
+    std::string offload_folder;  ///< for the CPU's files; "": the run folder
     double collective_timeout =
         300.0;  ///< seconds that a rank waits for the others before it gives up
 

@@ -8,6 +8,8 @@ namespace lathe {
 namespace {
 
 constexpr int64_t kNone = -1;
+/// Of an offloaded row that are within reach at once: 4 MiB of each of three rows.
+constexpr int64_t kWindowElements = int64_t{1} << 20;
 
 /// One rank's first bad gradient, sent as bytes: unit -1 when it has none.
 struct BadElement {
@@ -30,24 +32,77 @@ ParamStore::ParamStore(const ParamLayout& layout, Backend& backend, ProcessGroup
       sharding_(groups.sharding()),
       compute_(compute),
       accumulation_(accumulation_dtype(compute)),
+      offloads_(config.offload == Offload::optimizer),
       workspace_(backend),
       gathered_(layout, backend, groups, compute, config.prefetch),
       reducer_(make_gradient_reducer(config, layout, backend, groups, accumulation_)) {
     for (int unit = 0; unit < layout.num_units(); ++unit) {
-        const auto optimizer_row = [&] {
-            return backend.allocate({sharding_.optimizer_range(unit_size(unit)).size()},
-                                    accumulation_, MemoryCategory::optimizer);
-        };
         Unit rows;
         rows.parameters = backend.allocate({sharding_.parameter_range(unit_size(unit)).size()},
                                            compute_, MemoryCategory::parameters);
-        if (has_master()) {
-            rows.master = optimizer_row();
-        }
-        rows.first_moment = optimizer_row();
-        rows.second_moment = optimizer_row();
         gathered_.set_local(unit, rows.parameters);
         units_.push_back(std::move(rows));
+    }
+    allocate_optimizer(config);
+}
+
+/// Offloaded rows lie in one piece of memory in the order in which an update walks through them.
+void ParamStore::allocate_optimizer(const ParallelConfig& config) {
+    const int64_t rows_of_unit = has_master() ? 3 : 2;
+    int64_t begin = 0;
+    if (offloads_) {
+        int64_t elements = 0;
+        for (int unit = 0; unit < layout_.num_units(); ++unit) {
+            elements += rows_of_unit * sharding_.optimizer_range(unit_size(unit)).size();
+        }
+        optimizer_memory_.push_back(
+            backend_.allocate_offloaded({elements}, accumulation_, config.offload_folder));
+    }
+    for (int unit = 0; unit < layout_.num_units(); ++unit) {
+        const int64_t size = sharding_.optimizer_range(unit_size(unit)).size();
+        const auto row = [&]() -> Tensor {
+            if (offloads_) {
+                begin += size;
+                return optimizer_memory_.front().tensor().slice(begin - size, begin);
+            }
+            optimizer_memory_.push_back(
+                backend_.allocate({size}, accumulation_, MemoryCategory::optimizer));
+            return optimizer_memory_.back();
+        };
+        Unit& rows = units_[static_cast<size_t>(unit)];
+        rows.master = has_master() ? row() : Tensor();
+        rows.first_moment = row();
+        rows.second_moment = row();
+    }
+}
+
+bool ParamStore::is_offloaded(ParamState state) const {
+    return offloads_ && state != ParamState::parameters &&
+           (state != ParamState::master || has_master());
+}
+
+/// `range` in pieces that are opened one after another.
+std::vector<Range> ParamStore::windows(Range range) const {
+    const int64_t most = offloads_ ? kWindowElements : range.size();
+    std::vector<Range> pieces;
+    for (int64_t begin = range.begin; begin < range.end; begin += most) {
+        pieces.push_back({begin, std::min(begin + most, range.end)});
+    }
+    return pieces;
+}
+
+/// Elements `range` of the unit, which this rank holds, within reach of operations until closed.
+OffloadWindow ParamStore::open(int unit, ParamState state, Range range, OffloadUse use) {
+    const Held here = held(unit, state);
+    const Tensor part = slice(here.row, range, here.range.begin);
+    return is_offloaded(state)
+               ? backend_.open_offloaded(part, use)
+               : OffloadWindow{.part = {}, .use = use, .tensor = part, .staging = {}};
+}
+
+void ParamStore::close(OffloadWindow window) {
+    if (window.part) {
+        backend_.close_offloaded(std::move(window));
     }
 }
 
@@ -156,43 +211,47 @@ void ParamStore::update(const OptimizerStep& step) {
         const Buffer gradient = reducer_->take(unit, step_);
         const Range range = sharding_.optimizer_range(unit_size(unit));
         const int64_t decayed_end = layout_.units()[static_cast<size_t>(unit)].decayed_end;
-        update_range(unit, gradient, intersect(range, {0, decayed_end}), step);
-        update_range(unit, gradient, intersect(range, {decayed_end, unit_size(unit)}), undecayed);
+        for (const Range piece : windows(intersect(range, {0, decayed_end}))) {
+            update_range(unit, gradient, piece, step);
+        }
+        for (const Range piece : windows(intersect(range, {decayed_end, unit_size(unit)}))) {
+            update_range(unit, gradient, piece, undecayed);
+        }
         gathered_.refresh(unit);
     }
 }
 
 void ParamStore::update_range(int unit, const Tensor& gradient, Range range,
                               const OptimizerStep& step) {
-    if (range.empty()) {
-        return;
-    }
     // The random numbers of stochastic rounding are counted over all units, so that no two elements
     // share one.
     int64_t first_element = range.begin;
     for (int before = 0; before < unit; ++before) {
         first_element += unit_size(before);
     }
-    const auto part = [&](ParamState state) {
-        const Held here = held(unit, state);
-        return slice(here.row, range, here.range.begin);
-    };
-    workspace_.run(
-        AdamW{.gradient = slice(gradient, range, sharding_.optimizer_range(unit_size(unit)).begin),
-              .master = part(ParamState::master),
-              .first_moment = part(ParamState::first_moment),
-              .second_moment = part(ParamState::second_moment),
-              .parameter = has_master() ? part(ParamState::parameters) : Tensor(),
-              .learning_rate = static_cast<float>(step.learning_rate),
-              .beta1 = static_cast<float>(step.beta1),
-              .beta2 = static_cast<float>(step.beta2),
-              .epsilon = static_cast<float>(step.epsilon),
-              .weight_decay = static_cast<float>(step.weight_decay),
-              .gradient_scale = static_cast<float>(step.gradient_scale),
-              .step = step.update,
-              .stochastic_rounding = step.stochastic_rounding && has_master(),
-              .seed = step.seed,
-              .first_element = first_element});
+    OffloadWindow master = open(unit, ParamState::master, range, OffloadUse::change);
+    OffloadWindow first_moment = open(unit, ParamState::first_moment, range, OffloadUse::change);
+    OffloadWindow second_moment = open(unit, ParamState::second_moment, range, OffloadUse::change);
+    const Held parameters = held(unit, ParamState::parameters);
+    workspace_.run(AdamW{
+        .gradient = slice(gradient, range, sharding_.optimizer_range(unit_size(unit)).begin),
+        .master = master.tensor,
+        .first_moment = first_moment.tensor,
+        .second_moment = second_moment.tensor,
+        .parameter = has_master() ? slice(parameters.row, range, parameters.range.begin) : Tensor(),
+        .learning_rate = static_cast<float>(step.learning_rate),
+        .beta1 = static_cast<float>(step.beta1),
+        .beta2 = static_cast<float>(step.beta2),
+        .epsilon = static_cast<float>(step.epsilon),
+        .weight_decay = static_cast<float>(step.weight_decay),
+        .gradient_scale = static_cast<float>(step.gradient_scale),
+        .step = step.update,
+        .stochastic_rounding = step.stochastic_rounding && has_master(),
+        .seed = step.seed,
+        .first_element = first_element});
+    close(std::move(master));
+    close(std::move(first_moment));
+    close(std::move(second_moment));
 }
 
 Range ParamStore::held_range(int unit, ParamState state, int rank) const {
@@ -207,7 +266,7 @@ ParamStore::Held ParamStore::held(int unit, ParamState state) const {
     const Range range = held_range(unit, state, sharding_.rank());
     switch (state) {
         case ParamState::master:
-            return {has_master() ? rows.master : rows.parameters, range};
+            return {has_master() ? rows.master : rows.parameters.tensor(), range};
         case ParamState::first_moment:
             return {rows.first_moment, range};
         case ParamState::second_moment:
@@ -233,13 +292,43 @@ std::vector<float> ParamStore::read(const Tensor& row) {
     return values;
 }
 
+/// All that this rank holds of the unit.
+std::vector<float> ParamStore::read_held(int unit, ParamState state) {
+    const Held mine = held(unit, state);
+    if (!is_offloaded(state)) {
+        return read(mine.row);
+    }
+    std::vector<float> values(static_cast<size_t>(mine.range.size()));
+    for (const Range piece : windows(mine.range)) {
+        OffloadWindow window = open(unit, state, piece, OffloadUse::read);
+        backend_.copy_to_host(values.data() + (piece.begin - mine.range.begin), window.tensor);
+        close(std::move(window));
+    }
+    return values;
+}
+
+/// The row in the device's memory, where collectives reach the whole of it.
+Buffer ParamStore::copy_of_offloaded(int unit, ParamState state) {
+    const Held mine = held(unit, state);
+    Buffer copy =
+        backend_.allocate({mine.range.size()}, mine.row.dtype(), MemoryCategory::communication);
+    for (const Range piece : windows(mine.range)) {
+        OffloadWindow window = open(unit, state, piece, OffloadUse::read);
+        backend_.copy(slice(copy, piece, mine.range.begin), window.tensor, Stream::compute);
+        close(std::move(window));
+    }
+    return copy;
+}
+
 std::vector<float> ParamStore::gather(int unit, ParamState state, int root) {
     gathered_.settle(unit);
-    const Held mine = held(unit, state);
     const bool at_root = sharding_.rank() == root;
     if (held_range(unit, state, root).size() == unit_size(unit)) {
-        return at_root ? read(mine.row) : std::vector<float>();
+        return at_root ? read_held(unit, state) : std::vector<float>();
     }
+    const Buffer copy = is_offloaded(state) ? copy_of_offloaded(unit, state) : Buffer();
+    Held mine = held(unit, state);
+    mine.row = copy ? copy.tensor() : mine.row;
     // Only the ranks of the root's replica send; the others take part with nothing.
     std::vector<Tensor> send(static_cast<size_t>(sharding_.world_size()));
     std::vector<Tensor> receive(send.size());
@@ -270,12 +359,16 @@ void ParamStore::write(int unit, ParamState state, int64_t first, std::span<cons
     if (range.empty()) {
         return;
     }
-    const Tensor destination = slice(here.row, range, here.range.begin);
     const float* source = values.data() + (range.begin - first);
-    if (destination.dtype() == DType::f32) {
-        backend_.copy_from_host(destination, source);
+    if (here.row.dtype() == DType::f32) {
+        for (const Range piece : windows(range)) {
+            OffloadWindow window = open(unit, state, piece, OffloadUse::change);
+            backend_.copy_from_host(window.tensor, source + (piece.begin - range.begin));
+            close(std::move(window));
+        }
         return;
     }
+    const Tensor destination = slice(here.row, range, here.range.begin);
     const Buffer wide = backend_.allocate({range.size()}, DType::f32, MemoryCategory::workspace);
     backend_.copy_from_host(wide, source);
     workspace_.run(Cast{.x = wide, .y = destination});
@@ -284,13 +377,19 @@ void ParamStore::write(int unit, ParamState state, int64_t first, std::span<cons
 void ParamStore::initialize(const ModelConfig& config, uint64_t seed) {
     for (int unit = 0; unit < layout_.num_units(); ++unit) {
         for (const ParamState state : {ParamState::parameters, ParamState::master}) {
-            const Range range = held_range(unit, state, sharding_.rank());
-            std::vector<float> values(static_cast<size_t>(range.size()));
-            lathe::initialize(layout_, config, unit, range.begin, seed, values);
-            write(unit, state, range.begin, values);
+            for (const Range piece : windows(held_range(unit, state, sharding_.rank()))) {
+                std::vector<float> values(static_cast<size_t>(piece.size()));
+                lathe::initialize(layout_, config, unit, piece.begin, seed, values);
+                write(unit, state, piece.begin, values);
+            }
         }
-        backend_.fill_zero(held(unit, ParamState::first_moment).row, Stream::compute);
-        backend_.fill_zero(held(unit, ParamState::second_moment).row, Stream::compute);
+        for (const ParamState state : {ParamState::first_moment, ParamState::second_moment}) {
+            for (const Range piece : windows(held_range(unit, state, sharding_.rank()))) {
+                OffloadWindow window = open(unit, state, piece, OffloadUse::change);
+                backend_.fill_zero(window.tensor, Stream::compute);
+                close(std::move(window));
+            }
+        }
     }
 }
 

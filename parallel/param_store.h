@@ -77,10 +77,10 @@ class ParamStore final : public ParamAccess {
     /// What this rank keeps of one unit.
     struct Unit {
         Buffer parameters;  ///< compute type, the parameter range
-        Buffer master;  ///< accumulation type, the optimizer range; absent when the parameters are
+        Tensor master;  ///< accumulation type, the optimizer range; absent when the parameters are
                         ///< of that type
-        Buffer first_moment;  ///< likewise
-        Buffer second_moment;
+        Tensor first_moment;  ///< likewise
+        Tensor second_moment;
         Buffer gradient;  ///< whole row of this micro-batch, while backward fills it
     };
     /// A state's row on this rank and the elements of the unit that it holds.
@@ -92,9 +92,16 @@ class ParamStore final : public ParamAccess {
     int64_t unit_size(int unit) const { return layout_.units()[static_cast<size_t>(unit)].size; }
     Held held(int unit, ParamState state) const;
     Range held_range(int unit, ParamState state, int rank) const;
+    void allocate_optimizer(const ParallelConfig& config);
+    bool is_offloaded(ParamState state) const;
+    std::vector<Range> windows(Range range) const;
+    OffloadWindow open(int unit, ParamState state, Range range, OffloadUse use);
+    void close(OffloadWindow window);
     void zero_padding(int unit, const Tensor& gradient);
     void update_range(int unit, const Tensor& gradient, Range range, const OptimizerStep& step);
     std::vector<float> read(const Tensor& row);
+    std::vector<float> read_held(int unit, ParamState state);
+    Buffer copy_of_offloaded(int unit, ParamState state);
 
     const ParamLayout& layout_;
     Backend& backend_;
@@ -102,7 +109,9 @@ class ParamStore final : public ParamAccess {
     const Sharding& sharding_;
     DType compute_;
     DType accumulation_;
+    bool offloads_;
     Workspace workspace_;
+    std::vector<Buffer> optimizer_memory_;  ///< behind the units' optimizer rows
     std::vector<Unit> units_;
     GatheredUnits gathered_;
     std::unique_ptr<GradientReducer> reducer_;

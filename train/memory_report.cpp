@@ -76,14 +76,19 @@ MemorySpread gather_memory(Communicator& world, const MemoryUsage& mine, int64_t
 std::string memory_text(const MemorySpread& spread) {
     std::string categories;
     for (size_t i = 0; i < spread.categories.size(); ++i) {
-        if (spread.categories[i].max_bytes > 0) {
+        if (static_cast<MemoryCategory>(i) != MemoryCategory::offloaded &&
+            spread.categories[i].max_bytes > 0) {
             categories += fmt::format("{}{} {}", categories.empty() ? "" : ", ",
                                       name_of(static_cast<MemoryCategory>(i)),
                                       mebibytes_text(spread.categories[i]));
         }
     }
-    return fmt::format("peak memory of a rank {} MiB ({})", mebibytes_text(spread.total),
-                       categories);
+    const MemoryBounds& offloaded =
+        spread.categories[static_cast<size_t>(MemoryCategory::offloaded)];
+    return fmt::format(
+        "peak memory of a rank {} MiB ({}){}", mebibytes_text(spread.total), categories,
+        offloaded.max_bytes > 0 ? fmt::format(" and {} MiB offloaded", mebibytes_text(offloaded))
+                                : "");
 }
 
 void write_memory_file(const std::filesystem::path& file, const MemorySpread& spread,
@@ -105,6 +110,7 @@ void write_memory_file(const std::filesystem::path& file, const MemorySpread& sp
     add_formula(MemoryCategory::gradients, &RankMemory::gradients);
     add_formula(MemoryCategory::optimizer, &RankMemory::optimizer);
     add_formula(MemoryCategory::communication, &RankMemory::communication);
+    add_formula(MemoryCategory::offloaded, &RankMemory::offloaded);
     peaks["total"] = to_json(spread.total);
     const ordered_json text = {{"step", step},
                                {"ranks", spread.num_ranks},

@@ -28,7 +28,8 @@ struct MemorySpread {
 /// The same on all ranks. All ranks.
 MemorySpread gather_memory(Communicator& world, const MemoryUsage& mine, int64_t step);
 
-/// "peak memory of a rank 12.0 to 13.5 MiB (parameters 2.0, gradients 3.0 to 4.5)"
+/// "peak memory of a rank 12.0 to 13.5 MiB (parameters 2.0, gradients 3.0 to 4.5)", and what is
+/// offloaded besides.
 std::string memory_text(const MemorySpread& spread);
 
 /// Writes memory.json: step, ranks, model_parameters, and by category `peak_bytes` {min, max}, with

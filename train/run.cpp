@@ -23,6 +23,7 @@
 #include "train/matmul_ceiling.h"
 #include "train/memory_report.h"
 #include "train/metrics.h"
+#include "train/offload.h"
 #include "train/progress.h"
 #include "train/run_folder.h"
 #include "train/signals.h"
@@ -221,6 +222,9 @@ void TrainingRun::start() {
         backend_.device().name, name_of(compute_), world_.size(),
         world_.size() == 1 ? "rank" : "ranks", backend_.device().num_threads,
         data_.train.num_tokens(), trainer_.tokens_per_step()));
+    if (config_.parallel.offload == Offload::optimizer) {
+        tell(offload_text(config_, backend_));
+    }
     if (leads()) {
         lock_->write_config(config_);
         metrics_log_.emplace(folder_.string(), trainer_.state().step);
@@ -424,6 +428,7 @@ int run_training(RunConfig config, Backend& backend, Communicator& world) {
                       "computes in f32; "
                       "use --dtype bf16, or leave it out");
     check_resume(config);
+    check_offload(config, backend);
     check_ranks_agree(world, config, data, backend, compute_dtype(config.device, backend));
     return TrainingRun(config, data, backend, world).run();
 }

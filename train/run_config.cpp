@@ -261,6 +261,10 @@ void check_given_fields(const RunConfig& config) {
                       optimizer.decay_fraction, optimizer.warmup_steps, train.steps);
     LATHE_CHECK_USAGE(!optimizer.stochastic_rounding || config.device.dtype != ComputeDType::f32,
                       "stochastic-rounding = true: rounds bf16 parameters; needs dtype = bf16");
+    LATHE_CHECK_USAGE(
+        config.parallel.offload_folder.empty() || config.parallel.offload == Offload::optimizer,
+        "offload-folder = {}: nothing is offloaded; give offload = optimizer too",
+        config.parallel.offload_folder);
     LATHE_CHECK_USAGE(!config.checkpoint.resume.empty(),
                       "resume = : must be auto, never, or a checkpoint's path");
 }

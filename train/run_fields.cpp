@@ -222,6 +222,11 @@ void add_parallel_fields(std::vector<RunField>& fields) {
                  "stage 3: gather the next unit's parameters while this one computes");
     parallel.add("overlap", &ParallelConfig::overlap,
                  "exchange gradients and parameters while computing");
+    parallel.add("offload", &ParallelConfig::offload,
+                 "optimizer: master weights and moments live outside the device's memory, on the "
+                 "CPU in a file");
+    parallel.add("offload-folder", &ParallelConfig::offload_folder,
+                 "where that file is, best on a fast disk; by default the run folder");
     parallel.add("collective-timeout", &ParallelConfig::collective_timeout,
                  "seconds that a rank waits for the others", kPositive);
 }

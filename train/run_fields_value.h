@@ -55,6 +55,9 @@ template <>
 inline constexpr std::array kChoices<Reduction> = {Choice{Reduction::ordered, "ordered"},
                                                    Choice{Reduction::native, "native"}};
 template <>
+inline constexpr std::array kChoices<Offload> = {Choice{Offload::none, "none"},
+                                                 Choice{Offload::optimizer, "optimizer"}};
+template <>
 inline constexpr std::array kChoices<DType> = {Choice{DType::f32, "f32"},
                                                Choice{DType::bf16, "bf16"}};
 template <>

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "parallel/gather_in_turn.h"
+#include "train/offload.h"
 #include "train/schedule.h"
 
 namespace lathe {
@@ -28,7 +29,7 @@ Trainer::Trainer(const RunConfig& config, Backend& backend, DType compute, const
       loader_(loader),
       layout_(config.model),
       groups_(world, config.parallel),
-      params_(layout_, backend, groups_, compute, config.parallel),
+      params_(layout_, backend, groups_, compute, with_offload_folder(config)),
       model_(config.model, layout_, backend, compute, config.train.recompute),
       batch_(backend, config.train.micro_batch, config.train.sequence_length) {}
 

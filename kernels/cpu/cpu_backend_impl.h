@@ -23,6 +23,9 @@ class CpuBackend : public Backend {
     void copy_to_host(void* destination, const Tensor& source) override;
     void fill_zero(const Tensor& tensor, Stream stream) override;
 
+    OffloadWindow open_offloaded(const Tensor& part, OffloadUse use) override;
+    void close_offloaded(OffloadWindow window) override;
+
     Event record(Stream) override { return {}; }
     void wait(Stream, Event) override {}
     void synchronize(Stream) override {}
@@ -38,6 +41,8 @@ class CpuBackend : public Backend {
   protected:
     void* allocate_bytes(int64_t bytes) override { return pool_.allocate(bytes); }
     void free_bytes(void* data, int64_t bytes) noexcept override { pool_.free(data, bytes); }
+    void* allocate_offloaded_bytes(int64_t bytes, const std::filesystem::path& folder) override;
+    void free_offloaded_bytes(void* data, int64_t bytes) noexcept override;
 
 #define LATHE_DECLARE_EXECUTE(Operation) void execute(const Operation& op, Stream stream) override;
     LATHE_OPERATIONS(LATHE_DECLARE_EXECUTE)

@@ -114,6 +114,19 @@ TEST_F(BadInput, ImpossibleShapes) {
     expect_refused(train({"--preset", "gpt3"}), {"preset", "gpt3", "gpt2-124m"});
 }
 
+TEST_F(BadInput, PlacesToOffloadTo) {
+    expect_refused(train({"--offload", "everything"}), {"offload", "everything", "optimizer"});
+    expect_refused(train({"--offload-folder", "/tmp"}), {"offload-folder", "/tmp", "offload"});
+    const std::vector<std::string> offload = train({"--offload", "optimizer"});
+    for (const std::string& folder : {(*folder_ / "nowhere").string(), std::string("/proc")}) {
+        std::vector<std::string> arguments = offload;
+        arguments.insert(arguments.end(), {"--offload-folder", folder});
+        expect_refused(arguments, {"--offload-folder", folder});
+    }
+    expect_refused(train({"--offload", "optimizer", "--device", "reference"}),
+                   {"--offload", "reference"});
+}
+
 TEST_F(BadInput, MissingAndDamagedData) {
     expect_refused(train({}, *folder_ / "nowhere"), {"nowhere"});
     const std::string truncated = damaged_copy("truncated");

@@ -276,6 +276,50 @@ TEST_F(Layout, EachTensorsGradientIsThatOfOneRank) {
     }
 }
 
+TEST_F(Layout, OffloadingChangesNoBit) {
+    for (const DType compute : {DType::f32, DType::bf16}) {
+        const Outcome expected = run(llama(), compute, 1);
+        RunConfig config = llama();
+        config.parallel.offload = Offload::optimizer;
+        config.parallel.offload_folder = folder_.path();
+        for (const int ranks : {1, 3, 8}) {
+            for (const int stage : {0, 1, 2, 3}) {
+                config.parallel.zero_stage = stage;
+                EXPECT_TRUE(run(config, compute, ranks) == expected)
+                    << name_of(compute) << ", " << ranks << " ranks, stage " << stage;
+            }
+        }
+        run(config, compute, 4, 0, 1);
+        run(llama(), compute, 2, 1, 2);
+        config.parallel.zero_stage = 1;
+        EXPECT_TRUE(run(config, compute, 3, 2, 3).rows == expected.rows)
+            << name_of(compute) << ", begun and ended offloaded";
+        std::filesystem::remove_all(checkpoint(1));
+        std::filesystem::remove_all(checkpoint(2));
+    }
+}
+
+TEST_F(Layout, OffloadedRowsLongerThanAWindowChangeNoBit) {
+    RunConfig config = llama();
+    config.model.layers = 1;
+    config.model.channels = 640;
+    config.model.feed_forward = 900;
+    config.train.global_batch = 2;
+    config.optimizer.stochastic_rounding = true;
+    for (const DType compute : {DType::f32, DType::bf16}) {
+        config.parallel = {};
+        const Outcome expected = run(config, compute, 1, 0, 2);
+        config.parallel.offload = Offload::optimizer;
+        config.parallel.offload_folder = folder_.path();
+        std::filesystem::remove_all(checkpoint(2));
+        EXPECT_TRUE(run(config, compute, 1, 0, 2) == expected) << name_of(compute);
+        std::filesystem::remove_all(checkpoint(2));
+        config.parallel.zero_stage = 1;
+        EXPECT_TRUE(run(config, compute, 2, 0, 2) == expected) << name_of(compute);
+        std::filesystem::remove_all(checkpoint(2));
+    }
+}
+
 TEST_F(Layout, ANanOnOneRankIsSkippedByAll) {
     RunConfig config = llama();
     config.parallel.zero_stage = 3;

@@ -83,6 +83,7 @@ class FormulasOfMemory : public ::testing::Test {
             expect(MemoryCategory::gradients, formula.gradients);
             expect(MemoryCategory::optimizer, formula.optimizer);
             expect(MemoryCategory::communication, formula.communication);
+            expect(MemoryCategory::offloaded, formula.offloaded);
         });
     }
 
@@ -135,6 +136,18 @@ TEST_F(FormulasOfMemory, HoldForRoundedGradientsWithoutPrefetchAndSmallBuckets) 
         for (const int stage : {0, 1, 3}) {
             config.parallel.zero_stage = stage;
             compare(config, DType::bf16, ranks);
+        }
+    }
+}
+
+TEST_F(FormulasOfMemory, HoldForOffloadedState) {
+    RunConfig config = llama();
+    config.parallel.offload = Offload::optimizer;
+    config.parallel.offload_folder = folder_.path();
+    for (const DType compute : {DType::f32, DType::bf16}) {
+        for (const int stage : {0, 1, 3}) {
+            config.parallel.zero_stage = stage;
+            compare(config, compute, 3);
         }
     }
 }
