@@ -8,8 +8,9 @@ namespace lathe {
 namespace {
 
 constexpr int64_t kNone = -1;
-/// Of an offloaded row that are within reach at once: 4 MiB of each of three rows.
-constexpr int64_t kWindowElements = int64_t{1} << 20;
+
+/// The rows of OptimizerRows.
+enum OptimizerRow { kFirstMoment, kSecondMoment, kMaster };
 
 /// One rank's first bad gradient, sent as bytes: unit -1 when it has none.
 struct BadElement {
@@ -32,8 +33,8 @@ ParamStore::ParamStore(const ParamLayout& layout, Backend& backend, ProcessGroup
       sharding_(groups.sharding()),
       compute_(compute),
       accumulation_(accumulation_dtype(compute)),
-      offloads_(config.offload == Offload::optimizer),
       workspace_(backend),
+      optimizer_(make_optimizer_rows(config)),
       gathered_(layout, backend, groups, compute, config.prefetch),
       reducer_(make_gradient_reducer(config, layout, backend, groups, accumulation_)) {
     for (int unit = 0; unit < layout.num_units(); ++unit) {
@@ -43,61 +44,22 @@ ParamStore::ParamStore(const ParamLayout& layout, Backend& backend, ProcessGroup
         gathered_.set_local(unit, rows.parameters);
         units_.push_back(std::move(rows));
     }
-    allocate_optimizer(config);
 }
 
-/// Offloaded rows lie in one piece of memory in the order in which an update walks through them.
-void ParamStore::allocate_optimizer(const ParallelConfig& config) {
-    const int64_t rows_of_unit = has_master() ? 3 : 2;
-    int64_t begin = 0;
-    if (offloads_) {
-        int64_t elements = 0;
-        for (int unit = 0; unit < layout_.num_units(); ++unit) {
-            elements += rows_of_unit * sharding_.optimizer_range(unit_size(unit)).size();
-        }
-        optimizer_memory_.push_back(
-            backend_.allocate_offloaded({elements}, accumulation_, config.offload_folder));
+OptimizerRows ParamStore::make_optimizer_rows(const ParallelConfig& config) const {
+    std::vector<int64_t> sizes;
+    for (const ParamUnit& unit : layout_.units()) {
+        sizes.push_back(sharding_.optimizer_range(unit.size).size());
     }
-    for (int unit = 0; unit < layout_.num_units(); ++unit) {
-        const int64_t size = sharding_.optimizer_range(unit_size(unit)).size();
-        const auto row = [&]() -> Tensor {
-            if (offloads_) {
-                begin += size;
-                return optimizer_memory_.front().tensor().slice(begin - size, begin);
-            }
-            optimizer_memory_.push_back(
-                backend_.allocate({size}, accumulation_, MemoryCategory::optimizer));
-            return optimizer_memory_.back();
-        };
-        Unit& rows = units_[static_cast<size_t>(unit)];
-        rows.master = has_master() ? row() : Tensor();
-        rows.first_moment = row();
-        rows.second_moment = row();
-    }
+    return OptimizerRows(backend_, sizes, has_master() ? 3 : 2, accumulation_, config);
 }
 
-bool ParamStore::is_offloaded(ParamState state) const {
-    return offloads_ && state != ParamState::parameters &&
-           (state != ParamState::master || has_master());
-}
-
-/// `range` in pieces that are opened one after another.
-std::vector<Range> ParamStore::windows(Range range) const {
-    const int64_t most = offloads_ ? kWindowElements : range.size();
-    std::vector<Range> pieces;
-    for (int64_t begin = range.begin; begin < range.end; begin += most) {
-        pieces.push_back({begin, std::min(begin + most, range.end)});
-    }
-    return pieces;
-}
-
-/// Elements `range` of the unit, which this rank holds, within reach of operations until closed.
-OffloadWindow ParamStore::open(int unit, ParamState state, Range range, OffloadUse use) {
+/// Elements `range` of the unit, which this rank holds, to be changed until they are closed.
+OffloadWindow ParamStore::open(int unit, ParamState state, Range range) {
     const Held here = held(unit, state);
     const Tensor part = slice(here.row, range, here.range.begin);
-    return is_offloaded(state)
-               ? backend_.open_offloaded(part, use)
-               : OffloadWindow{.part = {}, .use = use, .tensor = part, .staging = {}};
+    return here.offloaded ? backend_.open_offloaded(part, OffloadUse::change)
+                          : OffloadWindow{.part = {}, .tensor = part, .staging = {}};
 }
 
 void ParamStore::close(OffloadWindow window) {
@@ -211,10 +173,11 @@ void ParamStore::update(const OptimizerStep& step) {
         const Buffer gradient = reducer_->take(unit, step_);
         const Range range = sharding_.optimizer_range(unit_size(unit));
         const int64_t decayed_end = layout_.units()[static_cast<size_t>(unit)].decayed_end;
-        for (const Range piece : windows(intersect(range, {0, decayed_end}))) {
+        for (const Range piece : optimizer_.pieces(intersect(range, {0, decayed_end}))) {
             update_range(unit, gradient, piece, step);
         }
-        for (const Range piece : windows(intersect(range, {decayed_end, unit_size(unit)}))) {
+        for (const Range piece :
+             optimizer_.pieces(intersect(range, {decayed_end, unit_size(unit)}))) {
             update_range(unit, gradient, piece, undecayed);
         }
         gathered_.refresh(unit);
@@ -229,9 +192,9 @@ void ParamStore::update_range(int unit, const Tensor& gradient, Range range,
     for (int before = 0; before < unit; ++before) {
         first_element += unit_size(before);
     }
-    OffloadWindow master = open(unit, ParamState::master, range, OffloadUse::change);
-    OffloadWindow first_moment = open(unit, ParamState::first_moment, range, OffloadUse::change);
-    OffloadWindow second_moment = open(unit, ParamState::second_moment, range, OffloadUse::change);
+    OffloadWindow master = open(unit, ParamState::master, range);
+    OffloadWindow first_moment = open(unit, ParamState::first_moment, range);
+    OffloadWindow second_moment = open(unit, ParamState::second_moment, range);
     const Held parameters = held(unit, ParamState::parameters);
     workspace_.run(AdamW{
         .gradient = slice(gradient, range, sharding_.optimizer_range(unit_size(unit)).begin),
@@ -262,19 +225,26 @@ Range ParamStore::held_range(int unit, ParamState state, int rank) const {
 }
 
 ParamStore::Held ParamStore::held(int unit, ParamState state) const {
-    const Unit& rows = units_.at(static_cast<size_t>(unit));
-    const Range range = held_range(unit, state, sharding_.rank());
+    const auto optimizer_row = [&](OptimizerRow row) -> Held {
+        return {.row = optimizer_.row(unit, row),
+                .range = held_range(unit, state, sharding_.rank()),
+                .offloaded = optimizer_.offloaded()};
+    };
     switch (state) {
         case ParamState::master:
-            return {has_master() ? rows.master : rows.parameters.tensor(), range};
+            if (has_master()) {
+                return optimizer_row(kMaster);
+            }
+            break;
         case ParamState::first_moment:
-            return {rows.first_moment, range};
+            return optimizer_row(kFirstMoment);
         case ParamState::second_moment:
-            return {rows.second_moment, range};
+            return optimizer_row(kSecondMoment);
         case ParamState::parameters:
             break;
     }
-    return {rows.parameters, range};
+    return {.row = units_.at(static_cast<size_t>(unit)).parameters,
+            .range = held_range(unit, state, sharding_.rank())};
 }
 
 std::vector<float> ParamStore::read(const Tensor& row) {
@@ -292,42 +262,18 @@ std::vector<float> ParamStore::read(const Tensor& row) {
     return values;
 }
 
-/// All that this rank holds of the unit.
-std::vector<float> ParamStore::read_held(int unit, ParamState state) {
-    const Held mine = held(unit, state);
-    if (!is_offloaded(state)) {
-        return read(mine.row);
-    }
-    std::vector<float> values(static_cast<size_t>(mine.range.size()));
-    for (const Range piece : windows(mine.range)) {
-        OffloadWindow window = open(unit, state, piece, OffloadUse::read);
-        backend_.copy_to_host(values.data() + (piece.begin - mine.range.begin), window.tensor);
-        close(std::move(window));
-    }
-    return values;
-}
-
-/// The row in the device's memory, where collectives reach the whole of it.
-Buffer ParamStore::copy_of_offloaded(int unit, ParamState state) {
-    const Held mine = held(unit, state);
-    Buffer copy =
-        backend_.allocate({mine.range.size()}, mine.row.dtype(), MemoryCategory::communication);
-    for (const Range piece : windows(mine.range)) {
-        OffloadWindow window = open(unit, state, piece, OffloadUse::read);
-        backend_.copy(slice(copy, piece, mine.range.begin), window.tensor, Stream::compute);
-        close(std::move(window));
-    }
-    return copy;
-}
-
 std::vector<float> ParamStore::gather(int unit, ParamState state, int root) {
     gathered_.settle(unit);
+    Held mine = held(unit, state);
     const bool at_root = sharding_.rank() == root;
     if (held_range(unit, state, root).size() == unit_size(unit)) {
-        return at_root ? read_held(unit, state) : std::vector<float>();
+        if (!at_root) {
+            return {};
+        }
+        return mine.offloaded ? optimizer_.read(mine.row) : read(mine.row);
     }
-    const Buffer copy = is_offloaded(state) ? copy_of_offloaded(unit, state) : Buffer();
-    Held mine = held(unit, state);
+    const bool takes_part = sharding_.replica_of(sharding_.rank()) == sharding_.replica_of(root);
+    const Buffer copy = mine.offloaded && takes_part ? optimizer_.copy(mine.row) : Buffer();
     mine.row = copy ? copy.tensor() : mine.row;
     // Only the ranks of the root's replica send; the others take part with nothing.
     std::vector<Tensor> send(static_cast<size_t>(sharding_.world_size()));
@@ -361,8 +307,8 @@ void ParamStore::write(int unit, ParamState state, int64_t first, std::span<cons
     }
     const float* source = values.data() + (range.begin - first);
     if (here.row.dtype() == DType::f32) {
-        for (const Range piece : windows(range)) {
-            OffloadWindow window = open(unit, state, piece, OffloadUse::change);
+        for (const Range piece : optimizer_.pieces(range)) {
+            OffloadWindow window = open(unit, state, piece);
             backend_.copy_from_host(window.tensor, source + (piece.begin - range.begin));
             close(std::move(window));
         }
@@ -377,15 +323,15 @@ void ParamStore::write(int unit, ParamState state, int64_t first, std::span<cons
 void ParamStore::initialize(const ModelConfig& config, uint64_t seed) {
     for (int unit = 0; unit < layout_.num_units(); ++unit) {
         for (const ParamState state : {ParamState::parameters, ParamState::master}) {
-            for (const Range piece : windows(held_range(unit, state, sharding_.rank()))) {
+            for (const Range piece : optimizer_.pieces(held_range(unit, state, sharding_.rank()))) {
                 std::vector<float> values(static_cast<size_t>(piece.size()));
                 lathe::initialize(layout_, config, unit, piece.begin, seed, values);
                 write(unit, state, piece.begin, values);
             }
         }
         for (const ParamState state : {ParamState::first_moment, ParamState::second_moment}) {
-            for (const Range piece : windows(held_range(unit, state, sharding_.rank()))) {
-                OffloadWindow window = open(unit, state, piece, OffloadUse::change);
+            for (const Range piece : optimizer_.pieces(held_range(unit, state, sharding_.rank()))) {
+                OffloadWindow window = open(unit, state, piece);
                 backend_.fill_zero(window.tensor, Stream::compute);
                 close(std::move(window));
             }

@@ -17,6 +17,7 @@
 #include "model/param_layout.h"
 #include "parallel/gathered_units.h"
 #include "parallel/gradient_reducer.h"
+#include "parallel/optimizer_rows.h"
 #include "parallel/sharding.h"
 
 namespace lathe {
@@ -77,31 +78,24 @@ class ParamStore final : public ParamAccess {
     /// What this rank keeps of one unit.
     struct Unit {
         Buffer parameters;  ///< compute type, the parameter range
-        Tensor master;  ///< accumulation type, the optimizer range; absent when the parameters are
-                        ///< of that type
-        Tensor first_moment;  ///< likewise
-        Tensor second_moment;
-        Buffer gradient;  ///< whole row of this micro-batch, while backward fills it
+        Buffer gradient;    ///< whole row of this micro-batch, while backward fills it
     };
     /// A state's row on this rank and the elements of the unit that it holds.
     struct Held {
         Tensor row;
         Range range;
+        bool offloaded = false;  ///< operations reach it in windows only
     };
 
     int64_t unit_size(int unit) const { return layout_.units()[static_cast<size_t>(unit)].size; }
     Held held(int unit, ParamState state) const;
     Range held_range(int unit, ParamState state, int rank) const;
-    void allocate_optimizer(const ParallelConfig& config);
-    bool is_offloaded(ParamState state) const;
-    std::vector<Range> windows(Range range) const;
-    OffloadWindow open(int unit, ParamState state, Range range, OffloadUse use);
+    OptimizerRows make_optimizer_rows(const ParallelConfig& config) const;
+    OffloadWindow open(int unit, ParamState state, Range range);
     void close(OffloadWindow window);
     void zero_padding(int unit, const Tensor& gradient);
     void update_range(int unit, const Tensor& gradient, Range range, const OptimizerStep& step);
     std::vector<float> read(const Tensor& row);
-    std::vector<float> read_held(int unit, ParamState state);
-    Buffer copy_of_offloaded(int unit, ParamState state);
 
     const ParamLayout& layout_;
     Backend& backend_;
@@ -109,10 +103,10 @@ class ParamStore final : public ParamAccess {
     const Sharding& sharding_;
     DType compute_;
     DType accumulation_;
-    bool offloads_;
     Workspace workspace_;
-    std::vector<Buffer> optimizer_memory_;  ///< behind the units' optimizer rows
     std::vector<Unit> units_;
+    OptimizerRows optimizer_;  ///< over the optimizer range, in the accumulation type: the moments,
+                               ///< and the master weights where the parameters are of another type
     GatheredUnits gathered_;
     std::unique_ptr<GradientReducer> reducer_;
     int num_active_ = 1;
