@@ -15,7 +15,7 @@ constexpr int64_t kPieceElements = int64_t{1} << 20;
 OptimizerRows::OptimizerRows(Backend& backend, std::span<const int64_t> sizes, int rows_per_unit,
                              DType dtype, const ParallelConfig& config)
     : backend_(backend),
-      rows_per_unit_(rows_per_unit),
+      rows_per_unit_(static_cast<size_t>(rows_per_unit)),
       offloaded_(config.offload == Offload::optimizer) {
     if (offloaded_) {
         // One piece of memory, in the order in which an update walks through it.

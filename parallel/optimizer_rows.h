@@ -2,6 +2,7 @@
 // Offloaded rows are reached piece by piece, through windows.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -21,7 +22,7 @@ class OptimizerRows {
     bool offloaded() const { return offloaded_; }
     /// A unit's row; where it is offloaded, operations do not reach it.
     const Tensor& row(int unit, int index) const {
-        return rows_[static_cast<size_t>(unit * rows_per_unit_ + index)];
+        return rows_[static_cast<size_t>(unit) * rows_per_unit_ + static_cast<size_t>(index)];
     }
 
     /// `range` in the pieces in which offloaded rows are walked through; otherwise in one. Empty
@@ -34,7 +35,7 @@ class OptimizerRows {
 
   private:
     Backend& backend_;
-    int rows_per_unit_;
+    size_t rows_per_unit_;
     bool offloaded_;
     std::vector<Buffer> memory_;
     std::vector<Tensor> rows_;
