@@ -21,12 +21,9 @@ DType stored_dtype(const std::string& name, const HuggingFaceFolder& source) {
 
 /// A tokenizer need not have a token that ends a document.
 std::optional<EndOfText> end_of_text_of(const Tokenizer& tokenizer) {
-    try {
-        const int32_t id = tokenizer.end_of_text();
-        return EndOfText{id, std::string(tokenizer.token_bytes(id))};
-    } catch (const UsageError&) {
-        return std::nullopt;
-    }
+    const std::optional<int32_t> id = tokenizer.find_end_of_text();
+    return id ? std::optional(EndOfText{*id, std::string(tokenizer.token_bytes(*id))})
+              : std::nullopt;
 }
 
 }  // namespace

@@ -268,12 +268,21 @@ int64_t Tokenizer::vocabulary_size() const {
     return static_cast<int64_t>(impl_->spec.token_bytes.size());
 }
 
-int32_t Tokenizer::end_of_text() const {
+std::optional<int32_t> Tokenizer::find_end_of_text() const {
     for (const std::string_view text : {"<|endoftext|>", "<|end_of_text|>", "</s>"}) {
-        if (const std::optional<int32_t> id = added_token(text)) return *id;
+        if (const std::optional<int32_t> id = added_token(text)) {
+            return id;
+        }
     }
-    fail_usage(
-        "the tokenizer has no token that ends a document; add '<|endoftext|>' to its added_tokens");
+    return std::nullopt;
+}
+
+int32_t Tokenizer::end_of_text() const {
+    const std::optional<int32_t> id = find_end_of_text();
+    LATHE_CHECK_USAGE(id.has_value(),
+                      "the tokenizer has no token that ends a document; add '<|endoftext|>' to its "
+                      "added_tokens");
+    return *id;
 }
 
 std::optional<int32_t> Tokenizer::added_token(std::string_view text) const {

@@ -60,7 +60,9 @@ class Tokenizer {
     /// One more than the largest id.
     int64_t vocabulary_size() const;
     /// The id that ends a document: "<|endoftext|>", "<|end_of_text|>" or "</s>", the first that is
-    /// there. Throws UsageError where there is none.
+    /// there.
+    std::optional<int32_t> find_end_of_text() const;
+    /// The same; throws UsageError where there is none.
     int32_t end_of_text() const;
     /// The id of a special (or other added) token by its text.
     std::optional<int32_t> added_token(std::string_view text) const;

@@ -25,6 +25,11 @@ void HostStream::run(std::function<void()> function) {
     issued_.notify_one();
 }
 
+int64_t HostStream::num_done() {
+    const std::lock_guard lock(mutex_);
+    return num_done_;
+}
+
 void HostStream::wait(int64_t ticket) {
     using Clock = std::chrono::steady_clock;
     std::unique_lock lock(mutex_);

@@ -25,6 +25,8 @@ class HostStream {
     void run(std::function<void()> function);
     /// Functions issued so far.
     int64_t ticket() const { return num_issued_; }
+    /// Functions done so far, or dropped; from any thread.
+    int64_t num_done();
     /// Blocks until the first `ticket` functions are done.
     void wait(int64_t ticket);
     void synchronize() { wait(num_issued_); }

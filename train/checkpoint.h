@@ -1,43 +1,18 @@
-// Checkpoints: a folder that is whole or not there, and knows nothing of ranks.
-//
-//   model-00001-of-0000N.safetensors ...  parameters by unit in Hugging Face's names; with the
-//   index, config.json and
-//                                         tokenizer.json the folder loads in transformers
-//   optimizer-00001-of-0000N.safetensors  by unit, in Lathe's names: NAME.first_moment,
-//   NAME.second_moment, and
-//                                         NAME.master where the compute type is not f32
-//   state.json                            step, data position, what was measured
-//   run.toml                              the run's configuration
-//   checksums.json                        bytes and XXH3 of every other file; written last
+// Checkpoints as they are found and read: folders that are whole or not there, and know nothing of
+// ranks. Their files: train/checkpoint_files.h; who writes them: train/checkpoint_writer.h.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <string>
 #include <vector>
 
+#include "train/checkpoint_files.h"
 #include "train/trainer.h"
 
 namespace lathe {
 
-/// What state.json holds besides the format's version.
-struct CheckpointState {
-    TrainState train;
-    DType compute = DType::f32;
-    std::string tokenizer_fingerprint;      ///< of the data trained on
-    std::optional<double> validation_loss;  ///< measured after this very step
-
-    bool operator==(const CheckpointState&) const = default;
-};
-
-/// Writes `folder` (which must not exist) from the trainer's rows: under a temporary name, synced,
-/// then renamed. On any failure nothing of it remains and earlier checkpoints are untouched.
-void write_checkpoint(const std::filesystem::path& folder, Trainer& trainer,
-                      const RunConfig& config, const CheckpointState& state,
-                      const std::filesystem::path& tokenizer);
-
-/// Whether `folder` was written by write_checkpoint (and so has an optimizer to go on with).
+/// Whether `folder` is a checkpoint (and so has an optimizer to go on with).
 bool is_checkpoint(const std::filesystem::path& folder);
 
 /// Reads state.json and compares every file with its checksum. Throws UsageError naming the file

@@ -2,21 +2,16 @@
 
 #include <fmt/core.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstring>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 
-#include "data/dataset.h"
 #include "data/loader.h"
-#include "data/tokenizer.h"
-#include "model/hugging_face_folder.h"
 #include "parallel/shared_failure.h"
 #include "train/checkpoint.h"
+#include "train/checkpoint_writer.h"
 #include "train/device.h"
 #include "train/evaluation.h"
 #include "train/log.h"
@@ -25,8 +20,10 @@
 #include "train/metrics.h"
 #include "train/offload.h"
 #include "train/progress.h"
+#include "train/run_data.h"
 #include "train/run_folder.h"
 #include "train/signals.h"
+#include "train/step_end.h"
 #include "train/trainer.h"
 
 namespace lathe {
@@ -35,72 +32,6 @@ namespace {
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-/// What a run reads: the prepared data folder.
-struct RunData {
-    explicit RunData(const fs::path& folder)
-        : tokenizer_path(folder / "tokenizer.json"),
-          info(read_dataset_info(folder)),
-          tokenizer(Tokenizer::load(tokenizer_path)),
-          train(folder, "train"),
-          validation(folder, "validation") {
-        LATHE_CHECK_USAGE(
-            fmt::format("{:016x}", tokenizer.fingerprint()) == info.tokenizer_fingerprint,
-            "{}: is not the tokenizer that {} was made with; prepare the data again",
-            tokenizer_path.string(), (folder / "dataset.json").string());
-    }
-
-    fs::path tokenizer_path;
-    DatasetInfo info;
-    Tokenizer tokenizer;
-    TokenDataset train;
-    TokenDataset validation;
-};
-
-/// Completes the configuration from the data: the vocabulary defaults to the tokenizer's, T to the
-/// model's.
-void resolve(RunConfig& config, const DatasetInfo& info) {
-    ModelConfig& model = config.model;
-    if (model.vocabulary_size == 0) {
-        model.vocabulary_size = info.vocabulary_size;
-    }
-    if (config.train.sequence_length == 0) {
-        config.train.sequence_length = model.sequence_length;
-    }
-    LATHE_CHECK_USAGE(model.vocabulary_size >= info.vocabulary_size,
-                      "vocabulary-size = {}: the tokenizer of {} has {} tokens; leave it out to "
-                      "take the tokenizer's",
-                      model.vocabulary_size, config.data.data, info.vocabulary_size);
-    config.validate();
-    model.validate();
-}
-
-/// Throws where --resume names a folder that this run's model cannot start from, before anything is
-/// written.
-void check_resume(const RunConfig& config) {
-    const std::string& resume = config.checkpoint.resume;
-    if (resume == "auto" || resume == "never") {
-        return;
-    }
-    const HuggingFaceFolder folder(resolve_model_folder(resume));
-    const ParamLayout layout(config.model);
-    folder.check(HuggingFaceMapping(config.model, layout));
-}
-
-/// Throws where the ranks were started with different configurations, data or builds.
-void check_ranks_agree(Communicator& world, const RunConfig& config, const RunData& data,
-                       const Backend& backend, DType compute) {
-    for (const RunField& field : run_fields()) {
-        check_equal_on_all_ranks(world, field.key, field.get(config));
-    }
-    check_equal_on_all_ranks(world, "the data's tokenizer", data.info.tokenizer_fingerprint);
-    check_equal_on_all_ranks(world, "the number of training tokens",
-                             std::to_string(data.train.num_tokens()));
-    check_equal_on_all_ranks(world, "the number of validation tokens",
-                             std::to_string(data.validation.num_tokens()));
-    check_equal_on_all_ranks(world, "the device", backend.device().name);
-    check_equal_on_all_ranks(world, "the compute type", std::string(name_of(compute)));
 }
 
 /// The folder, made and locked by rank 0 (null elsewhere); the others wait for it.
@@ -117,28 +48,6 @@ std::unique_ptr<RunFolder> open_run_folder(Communicator& world, const RunConfig&
     return folder;
 }
 
-/// What a rank tells the others at the end of a step.
-struct StepEnd {
-    int64_t signal = 0;  ///< that it has received, or 0
-    int64_t sent_bytes = 0;
-    double exposed_communication_s = 0.0;
-};
-
-/// The largest of each over the ranks; the same on all of them.
-StepEnd agree(Communicator& world, const StepEnd& mine, int64_t step) {
-    StepEnd agreed;
-    for (const auto& bytes : world.all_gather_bytes(std::as_bytes(std::span(&mine, 1)),
-                                                    {.tensor = "the step's end", .step = step})) {
-        StepEnd theirs;
-        std::memcpy(&theirs, bytes.data(), sizeof(theirs));
-        agreed.signal = std::max(agreed.signal, theirs.signal);
-        agreed.sent_bytes = std::max(agreed.sent_bytes, theirs.sent_bytes);
-        agreed.exposed_communication_s =
-            std::max(agreed.exposed_communication_s, theirs.exposed_communication_s);
-    }
-    return agreed;
-}
-
 class TrainingRun {
   public:
     TrainingRun(const RunConfig& config, const RunData& data, Backend& backend,
@@ -151,7 +60,8 @@ class TrainingRun {
     StepMetrics train_step();
     int end_step(int signal, StepMetrics& metrics);
     std::optional<Evaluation> validate_if_due(int64_t step);
-    void checkpoint(std::optional<double> validation_loss);
+    CheckpointSurroundings checkpoint_surroundings();
+    void checkpoint(std::optional<double> validation_loss, bool is_last);
     bool checkpoint_due(int64_t step) const;
     void report_skip(const StepResult& result);
     double utilization(double tokens_per_second);
@@ -174,7 +84,8 @@ class TrainingRun {
     Evaluator evaluator_;
     std::optional<MetricsLog> metrics_log_;  ///< rank 0 only, as is the next
     std::optional<Progress> progress_;
-    StepEnd last_end_;  ///< this rank's sums up to the last step's end
+    StepEnd last_end_;              ///< this rank's sums up to the last step's end
+    CheckpointWriter checkpoints_;  ///< after all that it uses
     double ceiling_flops_ = 0.0;
 };
 
@@ -194,7 +105,18 @@ TrainingRun::TrainingRun(const RunConfig& config, const RunData& data, Backend& 
           (folder_ / (leads() ? "log.txt" : fmt::format("log-rank-{}.txt", world.rank())))
               .string())),
       trainer_(config, backend, compute_, loader_, world),
-      evaluator_(backend, data.tokenizer, config.train.micro_batch, config.train.sequence_length) {}
+      evaluator_(backend, data.tokenizer, config.train.micro_batch, config.train.sequence_length),
+      checkpoints_(trainer_, config, checkpoint_surroundings()) {}
+
+CheckpointSurroundings TrainingRun::checkpoint_surroundings() {
+    return {.tokenizer = data_.tokenizer_path,
+            .end_of_text = data_.tokenizer.find_end_of_text(),
+            .log = log_,
+            // A checkpoint never knows more steps than the metrics do.
+            .before_completion = [this] { metrics_log_->sync(); },
+            .after_completion =
+                [this] { prune_checkpoints(folder_, config_.checkpoint.checkpoint_keep); }};
+}
 
 void TrainingRun::tell(const std::string& text) {
     log_->info(text);
@@ -274,20 +196,22 @@ int TrainingRun::end_step(int signal, StepMetrics& metrics) {
         .sent_bytes = world_.sent_bytes(),
         .exposed_communication_s = backend_.exposed_communication_s(),
     };
-    const StepEnd agreed = agree(world_,
-                                 {.signal = signal,
-                                  .sent_bytes = total.sent_bytes - last_end_.sent_bytes,
-                                  .exposed_communication_s = total.exposed_communication_s -
-                                                             last_end_.exposed_communication_s},
-                                 metrics.step);
+    const AgreedStepEnd agreed =
+        agree(world_,
+              {.signal = signal,
+               .sent_bytes = total.sent_bytes - last_end_.sent_bytes,
+               .exposed_communication_s =
+                   total.exposed_communication_s - last_end_.exposed_communication_s},
+              checkpoints_.message(), metrics.step);
     last_end_ = total;
-    metrics.sent_bytes = agreed.sent_bytes;
-    metrics.exposed_communication_s = agreed.exposed_communication_s;
+    metrics.sent_bytes = agreed.largest.sent_bytes;
+    metrics.exposed_communication_s = agreed.largest.exposed_communication_s;
     if (leads()) {
         metrics_log_->write(metrics);
         progress_->update(metrics);
     }
-    return static_cast<int>(agreed.signal);
+    checkpoints_.poll(agreed.checkpoint);
+    return static_cast<int>(agreed.largest.signal);
 }
 
 StepMetrics TrainingRun::train_step() {
@@ -320,6 +244,9 @@ void TrainingRun::report_skip(const StepResult& result) {
     } else {
         log_->info(text);
     }
+    if (state.bad_steps >= config_.train.max_bad_steps) {
+        checkpoints_.settle();
+    }
     LATHE_CHECK(state.bad_steps < config_.train.max_bad_steps,
                 "{} steps in a row gave NaN or infinity (the last, step {}, first in {}): lower "
                 "--learning-rate, or "
@@ -345,22 +272,16 @@ bool TrainingRun::checkpoint_due(int64_t step) const {
     return step == config_.train.steps || (every != 0 && step % every == 0);
 }
 
-void TrainingRun::checkpoint(std::optional<double> validation_loss) {
-    const auto start = std::chrono::steady_clock::now();
-    if (leads()) {
-        metrics_log_->sync();
+void TrainingRun::checkpoint(std::optional<double> validation_loss, bool is_last) {
+    const TrainState& state = trainer_.state();
+    checkpoints_.begin(checkpoint_path(folder_, state.step),
+                       {.train = state,
+                        .compute = compute_,
+                        .tokenizer_fingerprint = data_.info.tokenizer_fingerprint,
+                        .validation_loss = validation_loss});
+    if (is_last || !config_.checkpoint.checkpoint_async) {
+        checkpoints_.wait();
     }
-    const fs::path path = checkpoint_path(folder_, trainer_.state().step);
-    write_checkpoint(path, trainer_, config_,
-                     {.train = trainer_.state(),
-                      .compute = compute_,
-                      .tokenizer_fingerprint = data_.info.tokenizer_fingerprint,
-                      .validation_loss = validation_loss},
-                     data_.tokenizer_path);
-    if (leads()) {
-        prune_checkpoints(folder_, config_.checkpoint.checkpoint_keep);
-    }
-    log_->info("wrote {} in {:.2f} s", path.string(), seconds_since(start));
 }
 
 /// The ranks tell each other what memory they needed so far; rank 0 writes it down.
@@ -391,7 +312,7 @@ int TrainingRun::run() {
             }
         }
         if (saves) {
-            checkpoint(metrics.validation_loss);
+            checkpoint(metrics.validation_loss, signal != 0 || metrics.step == config_.train.steps);
         }
         if (signal != 0) {
             finish(signal);
@@ -406,10 +327,12 @@ void TrainingRun::finish(int signal) {
     if (progress_) {
         progress_->finish();
     }
-    tell(fmt::format("{} at step {} of {}; {}; run folder {}",
-                     signal == 0 ? "done" : "stopped by a signal after a checkpoint",
-                     trainer_.state().step, config_.train.steps, memory_text(record_memory()),
-                     folder_.string()));
+    tell(fmt::format(
+        "{} at step {} of {}; {}, besides up to {:.1f} MiB to copy a checkpoint's rows; run folder "
+        "{}",
+        signal == 0 ? "done" : "stopped by a signal after a checkpoint", trainer_.state().step,
+        config_.train.steps, memory_text(record_memory()),
+        static_cast<double>(checkpoints_.peak_snapshot_bytes()) / 1048576.0, folder_.string()));
 }
 
 }  // namespace

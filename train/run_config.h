@@ -55,7 +55,8 @@ struct CheckpointConfig {
     int64_t checkpoint_every = 500;  ///< steps; 0: at the end (and on a signal) only
     int64_t checkpoint_keep =
         2;  ///< newest checkpoints kept; the best by validation loss is kept besides
-    std::string resume = "auto";  ///< auto, never, or a checkpoint's path
+    bool checkpoint_async = false;  ///< train on while a copy of the rows is written
+    std::string resume = "auto";    ///< auto, never, or a checkpoint's path
 };
 
 struct DeviceConfig {

@@ -243,6 +243,8 @@ std::vector<RunField> make_run_fields() {
                    "steps; 0: at the end (and on a signal) only", kCountOrZero);
     checkpoint.add("checkpoint-keep", &CheckpointConfig::checkpoint_keep,
                    "newest checkpoints kept; the best by validation loss is kept besides", kCount);
+    checkpoint.add("checkpoint-async", &CheckpointConfig::checkpoint_async,
+                   "train on while a copy of the parameters and optimizer state is written");
     checkpoint.add("resume", &CheckpointConfig::resume, "auto, never, or a checkpoint's path");
     add_parallel_fields(fields);
     SectionFields device(fields, "device", &RunConfig::device);

@@ -18,6 +18,7 @@
 #include "tests/support/ranks.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/token_data.h"
+#include "tests/support/write_checkpoint.h"
 #include "train/checkpoint.h"
 #include "train/trainer.h"
 
@@ -101,11 +102,7 @@ class Layout : public ::testing::Test {
                     mine.norms.push_back(result.gradient_norm);
                 }
                 if (to != kSteps) {
-                    write_checkpoint(checkpoint(to), trainer, config,
-                                     {.train = trainer.state(),
-                                      .compute = compute,
-                                      .tokenizer_fingerprint = "",
-                                      .validation_loss = {}},
+                    write_checkpoint(checkpoint(to), trainer, config, compute,
                                      folder_ / "tokenizer.json");
                 }
                 for (int unit = 0; unit < trainer.layout().num_units(); ++unit) {

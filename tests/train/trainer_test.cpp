@@ -16,6 +16,7 @@
 #include "parallel/single_communicator.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/token_data.h"
+#include "tests/support/write_checkpoint.h"
 #include "train/checkpoint.h"
 
 namespace lathe::testing {
@@ -237,12 +238,7 @@ TEST_F(TrainerTest, ACheckpointBringsBackEveryBit) {
         const auto first = run(config, compute);
         first->losses(5);
         const std::string path = folder_ / fmt::format("checkpoint-{}", name_of(compute));
-        write_checkpoint(path, first->trainer, config,
-                         {.train = first->trainer.state(),
-                          .compute = compute,
-                          .tokenizer_fingerprint = "",
-                          .validation_loss = {}},
-                         folder_ / "tokenizer.json");
+        write_checkpoint(path, first->trainer, config, compute, folder_ / "tokenizer.json");
         const auto second = run(config, compute, 2);
         load_checkpoint(path, verify_checkpoint(path, second->trainer.world()), second->trainer);
         EXPECT_EQ(second->trainer.state(), first->trainer.state());

@@ -1,0 +1,63 @@
+#include "train/run_data.h"
+
+#include <string>
+
+#include "model/hugging_face_folder.h"
+#include "parallel/shared_failure.h"
+#include "train/checkpoint.h"
+
+namespace lathe {
+namespace fs = std::filesystem;
+
+RunData::RunData(const fs::path& folder)
+    : tokenizer_path(folder / "tokenizer.json"),
+      info(read_dataset_info(folder)),
+      tokenizer(Tokenizer::load(tokenizer_path)),
+      train(folder, "train"),
+      validation(folder, "validation") {
+    LATHE_CHECK_USAGE(fmt::format("{:016x}", tokenizer.fingerprint()) == info.tokenizer_fingerprint,
+                      "{}: is not the tokenizer that {} was made with; prepare the data again",
+                      tokenizer_path.string(), (folder / "dataset.json").string());
+}
+
+void resolve(RunConfig& config, const DatasetInfo& info) {
+    ModelConfig& model = config.model;
+    if (model.vocabulary_size == 0) {
+        model.vocabulary_size = info.vocabulary_size;
+    }
+    if (config.train.sequence_length == 0) {
+        config.train.sequence_length = model.sequence_length;
+    }
+    LATHE_CHECK_USAGE(model.vocabulary_size >= info.vocabulary_size,
+                      "vocabulary-size = {}: the tokenizer of {} has {} tokens; leave it out to "
+                      "take the tokenizer's",
+                      model.vocabulary_size, config.data.data, info.vocabulary_size);
+    config.validate();
+    model.validate();
+}
+
+void check_resume(const RunConfig& config) {
+    const std::string& resume = config.checkpoint.resume;
+    if (resume == "auto" || resume == "never") {
+        return;
+    }
+    const HuggingFaceFolder folder(resolve_model_folder(resume));
+    const ParamLayout layout(config.model);
+    folder.check(HuggingFaceMapping(config.model, layout));
+}
+
+void check_ranks_agree(Communicator& world, const RunConfig& config, const RunData& data,
+                       const Backend& backend, DType compute) {
+    for (const RunField& field : run_fields()) {
+        check_equal_on_all_ranks(world, field.key, field.get(config));
+    }
+    check_equal_on_all_ranks(world, "the data's tokenizer", data.info.tokenizer_fingerprint);
+    check_equal_on_all_ranks(world, "the number of training tokens",
+                             std::to_string(data.train.num_tokens()));
+    check_equal_on_all_ranks(world, "the number of validation tokens",
+                             std::to_string(data.validation.num_tokens()));
+    check_equal_on_all_ranks(world, "the device", backend.device().name);
+    check_equal_on_all_ranks(world, "the compute type", std::string(name_of(compute)));
+}
+
+}  // namespace lathe
