@@ -103,9 +103,10 @@ CheckpointWriter::~CheckpointWriter() {
     }
 }
 
-/// A lone rank has no name.
-std::string CheckpointWriter::failure_of(int rank, const std::string& text) const {
-    return world_.size() == 1 ? text : fmt::format("rank {}: {}", rank, text);
+std::string CheckpointWriter::not_written(int rank, const std::string& reason) const {
+    // A lone rank has no name.
+    return fmt::format("{} was not written: {}{}", folder_.string(),
+                       world_.size() == 1 ? "" : fmt::format("rank {}: ", rank), reason);
 }
 
 void CheckpointWriter::begin(const fs::path& folder, const CheckpointState& state) {
@@ -144,7 +145,7 @@ void CheckpointWriter::open_folder() {
                                              {.tensor = "a checkpoint", .step = state_.train.step});
     const std::string text = text_of(all[0]);
     if (text.front() == kFailed) {
-        failure_ = failure_of(0, text.substr(1));
+        failure_ = not_written(0, text.substr(1));
     } else {
         partial_ = text.substr(1);
     }
@@ -232,8 +233,7 @@ void CheckpointWriter::settle() {
 void CheckpointWriter::wait() {
     drive_to_the_end();
     if (!failure_.empty()) {
-        fail("{} was not written: {}; earlier checkpoints are good", folder_.string(),
-             std::exchange(failure_, {}));
+        fail("{}; earlier checkpoints are good", std::exchange(failure_, {}));
     }
 }
 
@@ -301,7 +301,7 @@ void CheckpointWriter::begin_ending() {
         if (!report.failed) {
             checksums += report.text;
         } else if (failure_.empty()) {
-            failure_ = failure_of(rank, report.text);
+            failure_ = not_written(rank, report.text);
         }
     }
     phase_ = Phase::ending;
@@ -314,11 +314,22 @@ void CheckpointWriter::begin_ending() {
     } else if (leads()) {
         thread_->run([this, checksums = std::move(checksums)] {
             run_job([&] { complete(checksums); });
+            if (!job_failure_.empty()) {
+                job_failure_ = not_written(0, job_failure_);
+            }
             output_.reset();
         });
+        thread_->run([this] { run_job([this] { after_completion(); }); });
+    }
+}
+
+void CheckpointWriter::after_completion() {
+    try {
         if (surroundings_.after_completion) {
-            thread_->run([this] { run_job(surroundings_.after_completion); });
+            surroundings_.after_completion();
         }
+    } catch (const std::exception& error) {
+        fail("{} is written, but: {}", folder_.string(), error.what());
     }
 }
 
@@ -354,7 +365,7 @@ void CheckpointWriter::complete(const std::string& checksums) {
 
 void CheckpointWriter::conclude() {
     if (failure_.empty() && reports_[0]->failed) {
-        failure_ = failure_of(0, reports_[0]->text);
+        failure_ = reports_[0]->text;
     }
     phase_ = Phase::none;
     thread_.reset();
@@ -367,9 +378,8 @@ void CheckpointWriter::warn_of_failure() {
     if (failure_.empty()) {
         return;
     }
-    const std::string text =
-        fmt::format("{} was not written: {}; training goes on, the next checkpoint tries again",
-                    folder_.string(), std::exchange(failure_, {}));
+    const std::string text = fmt::format("{}; training goes on, the next checkpoint tries again",
+                                         std::exchange(failure_, {}));
     surroundings_.log->log(leads() ? spdlog::level::warn : spdlog::level::info, text);
 }
 

@@ -87,8 +87,9 @@ class CheckpointWriter {
     void advance();
     void begin_ending();
     void complete(const std::string& checksums);
+    void after_completion();
     void conclude();
-    std::string failure_of(int rank, const std::string& text) const;
+    std::string not_written(int rank, const std::string& reason) const;
     void warn_of_failure();
 
     Trainer& trainer_;
@@ -106,7 +107,8 @@ class CheckpointWriter {
     std::chrono::steady_clock::time_point start_;
     std::optional<FolderWriter> output_;  ///< rank 0 only
     std::vector<std::optional<Report>> reports_;
-    std::string failure_;  ///< of the last checkpoint, until it is told; the same on all ranks
+    std::string
+        failure_;  ///< what of the last checkpoint failed, until it is told; the same on all ranks
 
     // The writing thread's, while it is busy.
     std::string job_failure_;
