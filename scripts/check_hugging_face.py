@@ -132,7 +132,12 @@ def check_trained(checker, family, data):
     tokens = torch.randint(0, model.config.vocab_size, (BATCH, TIME))
     ours = checker.lathe_logits(run, tokens)
     checker.expect_same_logits(logits_of(model, tokens), ours, f"{family} trained by Lathe: export")
-    checker.expect_same_logits(logits_of(load(checkpoint), tokens), ours, f"{family} trained by Lathe: checkpoint")
+    stored = load(checkpoint)
+    checker.expect_same_logits(logits_of(stored, tokens), ours, f"{family} trained by Lathe: checkpoint")
+    end = tokenizers.Tokenizer.from_file(str(checkpoint / "tokenizer.json")).token_to_id("<|endoftext|>")
+    for name, config in (("export", model.config), ("checkpoint", stored.config)):
+        checker.expect(end is not None and config.eos_token_id == end and config.bos_token_id == end,
+                       f"{family} trained by Lathe: end-of-text is token {end} in the {name}")
 
 
 def main():

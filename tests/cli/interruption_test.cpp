@@ -22,7 +22,8 @@ namespace {
 namespace fs = std::filesystem;
 constexpr int64_t kSteps = 24;
 
-std::vector<std::string> train_arguments(const std::string& data, const std::string& output) {
+std::vector<std::string> train_arguments(const std::string& data, const std::string& output,
+                                         bool async = false) {
     return {"train",
             "--data",
             data,
@@ -53,7 +54,9 @@ std::vector<std::string> train_arguments(const std::string& data, const std::str
             "--checkpoint-keep",
             "2",
             "--learning-rate",
-            "0.003"};
+            "0.003",
+            "--checkpoint-async",
+            async ? "true" : "false"};
 }
 
 /// What must not depend on interruptions: the exact text of loss, gradient norm and validation loss
@@ -109,12 +112,12 @@ class Interruption : public ::testing::Test {
 
 TEST_F(Interruption, KilledAtManyMomentsAndResumedGivesTheSameBits) {
     // Each start is killed a little later than the one before, so that kills fall into start-up,
-    // steps and checkpoints.
+    // steps and checkpoints, in every other start written in the background.
     const std::string run = folder_ / "killed";
     int delay_ms = 10;
     int kills = 0;
     for (;; delay_ms = delay_ms * 5 / 4) {
-        Process process(train_arguments(data_, run));
+        Process process(train_arguments(data_, run, kills % 2 == 1));
         std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms));
         if (!process.running()) {
             ASSERT_EQ(process.wait().exit_code, 0) << process.wait().err;
@@ -132,7 +135,7 @@ TEST_F(Interruption, SignalsWriteACheckpointAndTheirExitCode) {
     for (const int number : {SIGINT, SIGTERM}) {
         const std::string run = folder_ / fmt::format("signal-{}", number);
         const fs::path metrics = fs::path(run) / "metrics.jsonl";
-        Process process(train_arguments(data_, run));
+        Process process(train_arguments(data_, run, number == SIGTERM));
         for (int i = 0; i < 5000 && !(fs::exists(metrics) && fs::file_size(metrics) > 0); ++i) {
             std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
@@ -160,7 +163,8 @@ TEST_F(Interruption, TheBitsDoNotDependOnTheNumberOfThreads) {
 TEST_F(Interruption, AFullDiskLosesNothing) {
     const std::string run = folder_ / "full";
     // Enough for the log and the metrics, too little for a checkpoint's files.
-    const ProcessResult full = run_lathe(train_arguments(data_, run), {.file_size_limit_bytes = 100000});
+    const ProcessResult full =
+        run_lathe(train_arguments(data_, run), {.file_size_limit_bytes = 100000});
     EXPECT_EQ(full.exit_code, 1) << full.err;
     EXPECT_NE(full.err.find("safetensors"), std::string::npos) << full.err;
     EXPECT_EQ(std::count(full.err.begin(), full.err.end(), '\n'), 1) << full.err;

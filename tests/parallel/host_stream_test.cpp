@@ -51,9 +51,11 @@ TEST(HostStream, RunsBesideTheIssuer) {
     });
     stream.wait(first);  // does not wait for the second, which waits for us
     EXPECT_EQ(num_done, 1);
+    EXPECT_EQ(stream.num_done(), first);
     gate.open();
     stream.synchronize();
     EXPECT_EQ(num_done, 2);
+    EXPECT_EQ(stream.num_done(), stream.ticket());
 }
 
 TEST(HostStream, TellsWhatWasThrownAtEveryWaitAndDropsTheRest) {
