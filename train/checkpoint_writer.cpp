@@ -89,10 +89,8 @@ CheckpointWriter::CheckpointWriter(Trainer& trainer, const RunConfig& config,
       background_(config.checkpoint.checkpoint_async) {}
 
 CheckpointWriter::~CheckpointWriter() {
-    if (phase_ == Phase::none) {
-        return;
-    }
-    if (world_.size() > 1) {
+    // A checkpoint whose begin() threw is in no phase.
+    if (phase_ == Phase::none || world_.size() > 1) {
         cancelled_ = true;
         return;
     }
@@ -118,7 +116,6 @@ void CheckpointWriter::begin(const fs::path& folder, const CheckpointState& stat
     if (!failure_.empty()) {
         return;
     }
-    phase_ = Phase::writing;
     reports_.assign(static_cast<size_t>(world_.size()), std::nullopt);
     job_failure_.clear();
     checksums_.clear();
@@ -128,6 +125,7 @@ void CheckpointWriter::begin(const fs::path& folder, const CheckpointState& stat
     for (int first = 0; first < num_units; first += world_.size()) {
         snapshot(first, std::min(world_.size(), num_units - first));
     }
+    phase_ = Phase::writing;
 }
 
 /// Rank 0 makes the folder, and all learn its name, or that there is none.
@@ -353,6 +351,8 @@ void CheckpointWriter::complete(const std::string& checksums) {
                     file.string());
         listed[name] = {{"bytes", bytes}, {"xxh3", sum}};
     }
+    LATHE_CHECK(std::ssize(listed) == 2 * mapping_.num_units(), "{} of {} files were written",
+                listed.size(), 2 * mapping_.num_units());
     for (const fs::directory_entry& entry : fs::directory_iterator(partial_)) {
         const std::string name = entry.path().filename().string();
         if (!listed.contains(name)) {

@@ -107,8 +107,7 @@ class CheckpointWriter {
     std::chrono::steady_clock::time_point start_;
     std::optional<FolderWriter> output_;  ///< rank 0 only
     std::vector<std::optional<Report>> reports_;
-    std::string
-        failure_;  ///< what of the last checkpoint failed, until it is told; the same on all ranks
+    std::string failure_;  ///< the same on all ranks, until it is told
 
     // The writing thread's, while it is busy.
     std::string job_failure_;

@@ -230,6 +230,20 @@ TEST_F(CheckpointWriterTest, AVanishedFolderIsAFailureOfTheWriting) {
     }
 }
 
+TEST_F(CheckpointWriterTest, ARankThatGoesInTheMiddleLeavesNothing) {
+    const fs::path path = folder_ / "runs" / "checkpoint";
+    const auto body = [&](Trainer& trainer, CheckpointWriter& writer) {
+        if (trainer.world().rank() == 1) {
+            // Takes part until the folder is there.
+            trainer.world().all_gather_bytes({}, {.tensor = "a checkpoint", .step = 0});
+            fail("gone");
+        }
+        writer.begin(path, state_of(trainer));
+    };
+    EXPECT_THROW(run(3, small_config(true), body), Error);
+    EXPECT_TRUE(fs::is_empty(path.parent_path()));
+}
+
 TEST_F(CheckpointWriterTest, TheEndOfAWriterLeavesAllOrNothing) {
     for (const int ranks : {1, 3}) {
         const fs::path path = folder_ / fmt::format("runs-{}", ranks) / "checkpoint";
