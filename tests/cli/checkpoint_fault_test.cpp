@@ -278,7 +278,7 @@ TEST_F(CheckpointFault, EachUnitIsWrittenAndReadBackByItsOwnRank) {
 
 TEST_F(CheckpointFault, KilledBetweenAnyTwoWrites) {
     for (const bool async : {false, true}) {
-        kill_at_some_calls(1, 0, async, 7);
+        kill_at_some_calls(1, 0, async, 5);
     }
 }
 
