@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -150,7 +151,7 @@ json to_json(const CheckpointState& state) {
                  {"bad_steps", state.train.bad_steps},
                  {"compute_dtype", name_of(state.compute)},
                  {"tokenizer_fingerprint", state.tokenizer_fingerprint}};
-    if (state.validation_loss) {
+    if (state.validation_loss && std::isfinite(*state.validation_loss)) {
         text["validation_loss"] = *state.validation_loss;
     }
     return text;

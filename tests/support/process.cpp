@@ -25,9 +25,10 @@ void redirect(const fs::path& file, int descriptor) {
 
 }  // namespace
 
-Process::Process(const std::vector<std::string>& arguments, int64_t file_size_limit_bytes) {
+Process::Process(const std::vector<std::string>& arguments, const ProcessOptions& options) {
     std::vector<std::string> owned = arguments;
-    owned.insert(owned.begin(), LATHE_BINARY);
+    owned.insert(owned.begin(), options.program);
+    std::vector<std::string> environment = options.environment;
     std::vector<char*> argv;
     for (std::string& argument : owned) {
         argv.push_back(argument.data());
@@ -38,13 +39,16 @@ Process::Process(const std::vector<std::string>& arguments, int64_t file_size_li
     if (pid_ == 0) {
         redirect(folder_ / "out", STDOUT_FILENO);
         redirect(folder_ / "err", STDERR_FILENO);
-        if (file_size_limit_bytes > 0) {
-            const rlimit limit = {static_cast<rlim_t>(file_size_limit_bytes),
-                                  static_cast<rlim_t>(file_size_limit_bytes)};
+        for (std::string& setting : environment) {
+            putenv(setting.data());
+        }
+        if (options.file_size_limit_bytes > 0) {
+            const rlimit limit = {static_cast<rlim_t>(options.file_size_limit_bytes),
+                                  static_cast<rlim_t>(options.file_size_limit_bytes)};
             setrlimit(RLIMIT_FSIZE, &limit);
             std::signal(SIGXFSZ, SIG_IGN);
         }
-        execv(LATHE_BINARY, argv.data());
+        execv(argv[0], argv.data());
         _exit(127);
     }
 }
@@ -75,8 +79,8 @@ ProcessResult Process::wait() {
             .err = read_file(folder_ / "err")};
 }
 
-ProcessResult run_lathe(const std::vector<std::string>& arguments, int64_t file_size_limit_bytes) {
-    return Process(arguments, file_size_limit_bytes).wait();
+ProcessResult run_lathe(const std::vector<std::string>& arguments, const ProcessOptions& options) {
+    return Process(arguments, options).wait();
 }
 
 }  // namespace lathe::testing

@@ -18,12 +18,18 @@ struct ProcessResult {
     std::string err;
 };
 
+/// How a process differs from a plain one.
+struct ProcessOptions {
+    int64_t file_size_limit_bytes = 0;  ///< not 0: writes beyond fail with EFBIG, as on a full disk
+    std::vector<std::string> environment = {};  ///< NAME=value, besides the test's own
+    std::string program = LATHE_BINARY;
+};
+
 /// A child process whose output goes to files in a folder of its own.
 class Process {
   public:
-    /// Starts build/.../lathe with `arguments`. With a limit, writes beyond that file size fail
-    /// with EFBIG: a full disk.
-    explicit Process(const std::vector<std::string>& arguments, int64_t file_size_limit_bytes = 0);
+    /// Starts build/.../lathe, or another program, with `arguments`.
+    explicit Process(const std::vector<std::string>& arguments, const ProcessOptions& options = {});
     Process(const Process&) = delete;
     Process& operator=(const Process&) = delete;
     ~Process();
@@ -41,6 +47,6 @@ class Process {
 };
 
 ProcessResult run_lathe(const std::vector<std::string>& arguments,
-                        int64_t file_size_limit_bytes = 0);
+                        const ProcessOptions& options = {});
 
 }  // namespace lathe::testing
