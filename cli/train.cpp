@@ -21,7 +21,7 @@ int run_train(const RunOptions& options) {
             config.device, place.local_size, config.parallel.overlap && place.size > 1);
         const std::unique_ptr<Communicator> world =
             launch->make_world(*backend, config.parallel.collective_timeout);
-        return run_training(config, *backend, *world);
+        return run_training(config, *backend, *world, launch->place());
     });
 }
 

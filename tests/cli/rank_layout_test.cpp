@@ -80,7 +80,7 @@ TEST_F(RankLayout, TwentyFourRanksOnFewCores) {
 
 /// SIGTERM to mpirun.sh, then SIGINT to one rank, then to its end: on three ranks, two and one.
 TEST_F(RankLayout, SignalsStopAllRanksAndARunGoesOnWithFewer) {
-    constexpr int64_t kSteps = test::kSlowBuild ? 150 : 800;
+    constexpr int64_t kSteps = test::kSlowBuild ? 150 : 500;
     run_alone("whole", kSteps, {});
     const std::string run = folder_ / "parts";
     int64_t steps = 0;
