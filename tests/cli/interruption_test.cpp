@@ -160,7 +160,8 @@ TEST_F(Interruption, TheBitsDoNotDependOnTheNumberOfThreads) {
 TEST_F(Interruption, AFullDiskLosesNothing) {
     const std::string run = folder_ / "full";
     // Enough for the log and the metrics, too little for a checkpoint's files.
-    const ProcessResult full = run_lathe(train_arguments(data_, run), {.file_size_limit_bytes = 100000});
+    const ProcessResult full =
+        run_lathe(train_arguments(data_, run), {.file_size_limit_bytes = 100000});
     EXPECT_EQ(full.exit_code, 2) << full.err;
     EXPECT_NE(full.err.find("safetensors"), std::string::npos) << full.err;
     EXPECT_EQ(std::count(full.err.begin(), full.err.end(), '\n'), 1) << full.err;

@@ -15,8 +15,8 @@ inline constexpr int64_t kEndless = 1000000;
 
 using Options = std::vector<std::string>;
 
-/// `lathe train` and its options, of which `more` may replace some; 12 sequences of 32 tokens a step
-/// in micro-batches of 2.
+/// `lathe train` and its options, of which `more` may replace some; 12 sequences of 32 tokens a
+/// step in micro-batches of 2.
 Options tiny_train(const std::string& data, const std::string& output, int64_t steps,
                    const Options& more = {});
 /// The same for scripts/mpirun.sh on so many ranks.
