@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/parse_error.h"
 #include "kernels/error.h"
+#include "parallel/launch.h"
 
 namespace {
 
@@ -19,6 +20,14 @@ constexpr int kBadUsage = 2;
 int report(const std::string& text, int code) {
     fmt::print(stderr, "lathe: {}\n", text);
     return code;
+}
+
+/// What all ranks of a job find wrong before they have met.
+int report_once(const std::string& text, int code) {
+    if (lathe::launched_ranks() > 1) {
+        lathe::join_launch()->abort(text, code);
+    }
+    return report(text, code);
 }
 
 int run(int argc, char** argv) {
@@ -42,7 +51,7 @@ int run(int argc, char** argv) {
         if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
             return app.exit(error);  // --help and --version
         }
-        return report(lathe::parse_error_text(app, error), kBadUsage);
+        return report_once(lathe::parse_error_text(app, error), kBadUsage);
     }
     return action();
 }

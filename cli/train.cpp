@@ -13,15 +13,15 @@ namespace lathe {
 namespace {
 
 int run_train(const RunOptions& options) {
-    const RunConfig config = load_run_config(options.config_file(), options.overrides());
     const std::unique_ptr<Launch> launch = join_launch();
     return run_in_job(*launch, [&] {
+        const RunConfig config = load_run_config(options.config_file(), options.overrides());
         const RankPlace& place = launch->place();
         const std::unique_ptr<Backend> backend = make_backend(
             config.device, place.local_size, config.parallel.overlap && place.size > 1);
         const std::unique_ptr<Communicator> world =
             launch->make_world(*backend, config.parallel.collective_timeout);
-        return run_training(config, *backend, *world);
+        return run_training(config, *backend, *world, launch->place());
     });
 }
 

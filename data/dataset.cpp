@@ -116,4 +116,20 @@ void TokenDataset::copy(int64_t begin, std::span<int32_t> tokens) const {
     }
 }
 
+uint64_t TokenDataset::sample_fingerprint() const {
+    constexpr int64_t kBlocks = 64;
+    constexpr int64_t kBlockTokens = 16;
+    std::vector<int32_t> tokens(
+        static_cast<size_t>(std::min(kBlockTokens, num_tokens() / kBlocks + 1)));
+    const auto last = num_tokens() - static_cast<int64_t>(tokens.size());
+    uint64_t hash = 0xCBF29CE484222325;  // FNV-1a
+    for (int64_t block = 0; block < kBlocks; ++block) {
+        copy(last / (kBlocks - 1) * block, tokens);
+        for (const int32_t token : tokens) {
+            hash = (hash ^ static_cast<uint64_t>(token)) * 0x100000001B3;
+        }
+    }
+    return hash;
+}
+
 }  // namespace lathe

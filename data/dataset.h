@@ -55,6 +55,9 @@ class TokenDataset {
     /// tokens[i] = token begin + i of the split, across shards. Throws UsageError on a stored token
     /// that is not below the vocabulary size, Error where the range is outside the split.
     void copy(int64_t begin, std::span<int32_t> tokens) const;
+    /// A hash of tokens taken evenly from the whole split, cheap however large it is: splits of
+    /// different text differ in it. Throws as copy does.
+    uint64_t sample_fingerprint() const;
 
   private:
     std::filesystem::path folder_;

@@ -8,6 +8,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+/// So often a rank that waits looks whether the others live: within the second that mpirun gives
+/// the survivors of a death.
+constexpr double kLookEvery_s = 0.1;
+
 double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -74,15 +78,22 @@ void Exchange::start(const CollectiveCall& call, std::span<const Traffic> traffi
 void Exchange::finish(const CollectiveCall& call, std::span<const Traffic> traffic,
                       const Arrival& arrival) {
     Clock::time_point last_progress = Clock::now();
+    double next_look_s = kLookEvery_s;
     while (num_pending_ > 0) {
         done_.clear();
         if (transport_->poll(done_)) {
             last_progress = Clock::now();
+            next_look_s = kLookEvery_s;
         } else {
             const double waited_s = seconds_since(last_progress);
-            if (waited_s > timeout_s_) {
-                fail_by_timeout(call);
+            if (waited_s > next_look_s) {
+                check_missing_live(call);
+                next_look_s = waited_s + kLookEvery_s;
             }
+            LATHE_CHECK(waited_s <= timeout_s_,
+                        "{} has waited {} s for {}: died, hanging, or slower than "
+                        "--collective-timeout allows",
+                        call.text(), timeout_s_, ranks_text(missing()));
             transport_->idle(waited_s);
         }
         for (const int token : done_) {
@@ -111,17 +122,22 @@ void Exchange::header_arrived(int peer, Traffic traffic, const Arrival& arrival)
     }
 }
 
-void Exchange::fail_by_timeout(const CollectiveCall& call) const {
-    std::vector<int> missing;
+std::vector<int> Exchange::missing() const {
+    std::vector<int> ranks;
     for (int peer = 0; peer < transport_->size(); ++peer) {
         const auto parts = pending_.begin() + peer * kNumParts;
         if (std::any_of(parts, parts + kNumParts, [](uint8_t pending) { return pending != 0; })) {
-            missing.push_back(world_ranks_[static_cast<size_t>(peer)]);
+            ranks.push_back(world_ranks_[static_cast<size_t>(peer)]);
         }
     }
-    std::sort(missing.begin(), missing.end());
-    fail("{} has waited {} s for {}: died, hanging, or slower than --collective-timeout allows",
-         call.text(), timeout_s_, ranks_text(missing));
+    std::sort(ranks.begin(), ranks.end());
+    return ranks;
+}
+
+void Exchange::check_missing_live(const CollectiveCall& call) const {
+    std::vector<int> ended = missing();
+    std::erase_if(ended, [&](int rank) { return !transport_->has_ended(rank); });
+    LATHE_CHECK(ended.empty(), "{} waits for {}, which died", call.text(), ranks_text(ended));
 }
 
 }  // namespace lathe

@@ -33,8 +33,8 @@ class Exchange {
 
     /// Every rank calls it: compares the call with every other rank's, then moves traffic[r] from
     /// and to rank r (one's own entry is ignored), and returns when all of it is done. Throws Error
-    /// naming both calls where they differ, the ranks that let `timeout_s` pass without a message,
-    /// or the reason of an abort; from then on each call throws.
+    /// naming both calls where they differ, the ranks that have died or let `timeout_s` pass
+    /// without a message, or the reason of an abort; from then on each call throws.
     void run(const CollectiveCall& call, std::span<const Traffic> traffic,
              const Arrival& arrival = {});
 
@@ -48,7 +48,9 @@ class Exchange {
     void finish(const CollectiveCall& call, std::span<const Traffic> traffic,
                 const Arrival& arrival);
     void header_arrived(int peer, Traffic traffic, const Arrival& arrival);
-    [[noreturn]] void fail_by_timeout(const CollectiveCall& call) const;
+    /// The ranks that are waited for, as the world counts them.
+    std::vector<int> missing() const;
+    void check_missing_live(const CollectiveCall& call) const;
 
     std::unique_ptr<Transport> transport_;
     std::vector<int> world_ranks_;

@@ -122,6 +122,7 @@ class LocalTransport final : public Transport {
         return std::make_unique<LocalTransport>(group, static_cast<int>(place));
     }
 
+    bool has_ended(int) const override { return false; }
     void abort(int world_rank, const std::string& reason, int) noexcept override {
         const std::lock_guard lock(job_.mutex);
         if (job_.abort_reason.empty()) {

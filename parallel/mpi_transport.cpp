@@ -41,7 +41,8 @@ class CommHandle {
 
 class MpiTransport final : public Transport {
   public:
-    MpiTransport(MPI_Comm comm, AbortFunction abort) : comm_(comm), abort_(std::move(abort)) {
+    MpiTransport(MPI_Comm comm, AbortFunction abort, EndedFunction has_ended)
+        : comm_(comm), abort_(std::move(abort)), has_ended_(std::move(has_ended)) {
         MPI_CHECK(MPI_Comm_rank(comm, &rank_));
         MPI_CHECK(MPI_Comm_size(comm, &size_));
     }
@@ -110,8 +111,10 @@ class MpiTransport final : public Transport {
         const auto place = std::find(members.begin(), members.end(), rank_) - members.begin();
         MPI_Comm comm = MPI_COMM_NULL;
         MPI_CHECK(MPI_Comm_split(comm_.get(), members.front(), static_cast<int>(place), &comm));
-        return std::make_unique<MpiTransport>(comm, abort_);
+        return std::make_unique<MpiTransport>(comm, abort_, has_ended_);
     }
+
+    bool has_ended(int world_rank) const override { return has_ended_(world_rank); }
 
     void abort(int world_rank, const std::string& reason, int exit_code) noexcept override {
         abort_(world_rank, reason, exit_code);
@@ -161,6 +164,7 @@ class MpiTransport final : public Transport {
 
     CommHandle comm_;
     AbortFunction abort_;
+    EndedFunction has_ended_;
     int rank_ = 0;
     int size_ = 0;
     std::vector<MPI_Request> requests_;
@@ -171,10 +175,10 @@ class MpiTransport final : public Transport {
 
 }  // namespace
 
-std::unique_ptr<Transport> make_mpi_transport(AbortFunction abort) {
+std::unique_ptr<Transport> make_mpi_transport(AbortFunction abort, EndedFunction has_ended) {
     MPI_Comm comm = MPI_COMM_NULL;
     MPI_CHECK(MPI_Comm_dup(MPI_COMM_WORLD, &comm));
-    return std::make_unique<MpiTransport>(comm, std::move(abort));
+    return std::make_unique<MpiTransport>(comm, std::move(abort), std::move(has_ended));
 }
 
 }  // namespace lathe

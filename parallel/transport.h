@@ -37,6 +37,8 @@ class Transport {
     /// each with its own group's members, with the same `serial`, which no earlier call had.
     virtual std::unique_ptr<Transport> subgroup(std::span<const int> members, int64_t serial) = 0;
 
+    /// Whether it is certain that this rank of the world is no more: not for its silence alone.
+    virtual bool has_ended(int world_rank) const = 0;
     /// Ends the job; see Communicator::abort. `world_rank` is the caller's.
     virtual void abort(int world_rank, const std::string& reason, int exit_code) noexcept = 0;
 };

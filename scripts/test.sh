@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs every test by CTest: optimised first, then under the address and
-# undefined-behaviour sanitizers.
+# undefined-behaviour sanitizers, and what runs in several threads under the thread sanitizer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/install_packages.sh --test
@@ -10,4 +10,6 @@ for preset in debug release; do
     scripts/build.sh "$preset"
     ctest --preset "$preset" -j "$(nproc)" --output-on-failure || status=1
 done
+scripts/build.sh tsan lathe_communicator_tests lathe_layout_tests
+ctest --preset tsan -j "$(nproc)" --output-on-failure || status=1
 exit $status

@@ -1,5 +1,6 @@
 #include "train/checkpoint_files.h"
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "kernels/files.h"
@@ -20,7 +21,7 @@ std::string state_text(const CheckpointState& state) {
                  {"bad_steps", state.train.bad_steps},
                  {"compute_dtype", name_of(state.compute)},
                  {"tokenizer_fingerprint", state.tokenizer_fingerprint}};
-    if (state.validation_loss) {
+    if (state.validation_loss && std::isfinite(*state.validation_loss)) {
         text["validation_loss"] = *state.validation_loss;
     }
     return text.dump(1) + "\n";

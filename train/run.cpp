@@ -1,6 +1,7 @@
 #include "train/run.h"
 
 #include <fmt/core.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
@@ -52,6 +53,7 @@ class TrainingRun {
   public:
     TrainingRun(const RunConfig& config, const RunData& data, Backend& backend,
                 Communicator& world);
+    void log_place(const RankPlace& place);
     int run();
 
   private:
@@ -116,6 +118,12 @@ CheckpointSurroundings TrainingRun::checkpoint_surroundings() {
             .before_completion = [this] { metrics_log_->sync(); },
             .after_completion =
                 [this] { prune_checkpoints(folder_, config_.checkpoint.checkpoint_keep); }};
+}
+
+void TrainingRun::log_place(const RankPlace& place) {
+    log_->info("rank {} of {}: local rank {} of {} on host {}, process {}, on {}", place.rank,
+               place.size, place.local_rank, place.local_size, place.host, getpid(),
+               backend_.device().name);
 }
 
 void TrainingRun::tell(const std::string& text) {
@@ -337,7 +345,7 @@ void TrainingRun::finish(int signal) {
 
 }  // namespace
 
-int run_training(RunConfig config, Backend& backend, Communicator& world) {
+int run_training(RunConfig config, Backend& backend, Communicator& world, const RankPlace& place) {
     LATHE_CHECK_USAGE(!config.data.data.empty(),
                       "--data is missing: name a folder made by lathe prepare");
     LATHE_CHECK_USAGE(!config.train.output.empty(),
@@ -353,7 +361,9 @@ int run_training(RunConfig config, Backend& backend, Communicator& world) {
     check_resume(config);
     check_offload(config, backend);
     check_ranks_agree(world, config, data, backend, compute_dtype(config.device, backend));
-    return TrainingRun(config, data, backend, world).run();
+    TrainingRun run(config, data, backend, world);
+    run.log_place(place);
+    return run.run();
 }
 
 }  // namespace lathe

@@ -56,6 +56,10 @@ void check_ranks_agree(Communicator& world, const RunConfig& config, const RunDa
                              std::to_string(data.train.num_tokens()));
     check_equal_on_all_ranks(world, "the number of validation tokens",
                              std::to_string(data.validation.num_tokens()));
+    check_equal_on_all_ranks(world, "the training text (fingerprint of a sample)",
+                             fmt::format("{:016x}", data.train.sample_fingerprint()));
+    check_equal_on_all_ranks(world, "the validation text (fingerprint of a sample)",
+                             fmt::format("{:016x}", data.validation.sample_fingerprint()));
     check_equal_on_all_ranks(world, "the device", backend.device().name);
     check_equal_on_all_ranks(world, "the compute type", std::string(name_of(compute)));
 }

@@ -8,7 +8,7 @@ namespace {
 // A signal handler can reach nothing but static storage.
 volatile std::sig_atomic_t received_signal = 0;
 
-void remember(int signal) { received_signal = signal; }
+void remember(int signal) { received_signal = signal == SIGUSR1 ? SIGTERM : signal; }
 
 void install(int signal) {
     struct sigaction action = {};
@@ -25,11 +25,13 @@ SignalWatch::SignalWatch() {
     received_signal = 0;
     install(SIGINT);
     install(SIGTERM);
+    install(SIGUSR1);
 }
 
 SignalWatch::~SignalWatch() {
     std::signal(SIGINT, SIG_DFL);
     std::signal(SIGTERM, SIG_DFL);
+    std::signal(SIGUSR1, SIG_DFL);
 }
 
 int SignalWatch::received() const { return received_signal; }

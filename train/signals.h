@@ -3,8 +3,10 @@
 
 namespace lathe {
 
-/// While it lives, the first SIGINT or SIGTERM is remembered instead of ending the process; a
-/// second one ends it. At most one at a time.
+/// While it lives, the first SIGINT, SIGTERM or SIGUSR1 is remembered instead of ending the
+/// process; a second one ends it. SIGUSR1 counts as SIGTERM: mpirun passes it on to its ranks and
+/// leaves them their time, while after SIGTERM it kills them within a second or two. At most one at
+/// a time.
 class SignalWatch {
   public:
     SignalWatch();
