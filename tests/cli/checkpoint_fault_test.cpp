@@ -94,14 +94,17 @@ class CheckpointFault : public ::testing::Test {
                                               "1"};
         ProcessOptions options{.environment = job.environment};
         // What OpenMPI itself never frees is no leak of ours; the faults must come first.
-        for (const char* setting :
-             {"ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0",
-              "LD_PRELOAD=" LATHE_FILE_FAULTS, "FILE_FAULTS_PATH=/checkpoints/"}) {
-            options.environment.emplace_back(setting);
-        }
-        if (job.ranks > 1) {
+        options.environment.emplace_back("ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0");
+        options.environment.emplace_back("FILE_FAULTS_PATH=/checkpoints/");
+        const std::string preload = "LD_PRELOAD=" LATHE_FILE_FAULTS;
+        if (job.ranks == 1) {
+            options.environment.push_back(preload);
+        } else {
+            // Not into mpirun, whose signal handlers write: the faults' library may not do so
+            // there.
             arguments.insert(arguments.end(), {"--zero-stage", "3", "--collective-timeout", "60"});
-            arguments.insert(arguments.begin(), {"-n", std::to_string(job.ranks), LATHE_BINARY});
+            arguments.insert(arguments.begin(),
+                             {"-n", std::to_string(job.ranks), "-x", preload, LATHE_BINARY});
             options.program = LATHE_MPIRUN;
         }
         return run_lathe(arguments, options);
