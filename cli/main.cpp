@@ -8,6 +8,7 @@
 #include <string>
 
 #include "cli/commands.h"
+#include "cli/openmp.h"
 #include "cli/parse_error.h"
 #include "kernels/error.h"
 #include "parallel/launch.h"
@@ -59,6 +60,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    lathe::shorten_openmp_spin(argv);
     try {
         return run(argc, argv);
     } catch (const lathe::UsageError& error) {
