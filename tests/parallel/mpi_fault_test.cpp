@@ -25,8 +25,6 @@ constexpr double kBound_s = 60;
 
 JobResult run_job(const std::string& fault, const std::string& streams, double timeout_s = kLong_s,
                   int faulty_rank = kFaultyRank) {
-    // What OpenMPI itself never frees is no leak of ours.
-    setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
     static int num_jobs = 0;
     const std::string mark = fmt::format("mark-{}-{}", getpid(), ++num_jobs);
     const JobResult job =
