@@ -27,6 +27,8 @@ function(lathe_test name)
   cmake_parse_arguments(arg "" "" "LINK" ${ARGN})
   add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
   lathe_target_options(${name})
+  # What is tested lies in the libraries; the tests themselves are to compile quickly.
+  target_compile_options(${name} PRIVATE -O1 -fno-sanitize=undefined)
   target_link_libraries(${name} PRIVATE ${arg_LINK} GTest::gtest GTest::gtest_main)
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 600)
 endfunction()
