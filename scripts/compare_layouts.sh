@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What ranks cost: tokens/s of 2 ranks x 1 thread beside 1 rank x 2 threads (stages 0 and 3, accumulation 1 and 8), and of
 # ordered beside native reduction at 4 ranks. Alternating runs; the median of each, and the spread of their ratios.
-#   scripts/compare_layouts.sh [--quick] [--repetitions N] [LATHE]
-# --quick leaves out gpt2-124m, which takes most of an hour.
+#   scripts/compare_layouts.sh [--model NAME] [--repetitions N] [LATHE]
+# Without --model both llama-5m (ten minutes) and gpt2-124m (half an hour a repetition) are run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,7 +11,7 @@ repetitions=3
 models=(llama-5m gpt2-124m)
 while (($#)); do
     case $1 in
-        --quick) models=(llama-5m) ;;
+        --model) models=("$2"); shift ;;
         --repetitions) repetitions=$2; shift ;;
         *) lathe=$1 ;;
     esac
