@@ -15,6 +15,7 @@ namespace lathe::test {
 struct BackendUnderTest {
     std::string name;
     std::function<std::unique_ptr<Backend>(int num_threads)> make;
+    bool has_threads = true;  ///< whether num_threads means anything
 
     friend std::ostream& operator<<(std::ostream& out, const BackendUnderTest& backend) {
         return out << backend.name;

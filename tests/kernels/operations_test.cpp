@@ -22,9 +22,12 @@ struct Parameter {
     }
 };
 
-std::vector<Parameter> parameters() {
+std::vector<Parameter> parameters(bool threaded_only) {
     std::vector<Parameter> all;
     for (const BackendUnderTest& backend : backends_under_test()) {
+        if (threaded_only && !backend.has_threads) {
+            continue;
+        }
         for (const OperationCases& operation : operation_cases()) {
             for (const DType compute : {DType::f32, DType::bf16}) {
                 all.push_back({backend, operation, compute});
@@ -44,7 +47,8 @@ std::string name_of_operation(const testing::TestParamInfo<OperationCases>& info
 }
 
 class Operations : public testing::TestWithParam<Parameter> {};
-INSTANTIATE_TEST_SUITE_P(Backends, Operations, testing::ValuesIn(parameters()), name_of_parameter);
+INSTANTIATE_TEST_SUITE_P(Backends, Operations, testing::ValuesIn(parameters(false)),
+                         name_of_parameter);
 
 TEST_P(Operations, AgreesWithReference) {
     const auto reference = make_reference_backend();
@@ -76,7 +80,8 @@ class Threads : public Operations {
         }
     }
 };
-INSTANTIATE_TEST_SUITE_P(Backends, Threads, testing::ValuesIn(parameters()), name_of_parameter);
+INSTANTIATE_TEST_SUITE_P(Backends, Threads, testing::ValuesIn(parameters(true)), name_of_parameter);
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Threads);
 
 TEST_P(Threads, BitsDoNotDependOnThemAtTrainingSizes) {
     Random random(kSeed);

@@ -1,0 +1,45 @@
+# LATHE_CUDA builds the CUDA backend: needs nvcc, CUDA 13. CMAKE_CUDA_ARCHITECTURES says for which GPUs.
+# lathe_cuda_library(NAME SOURCES... [LINK LIBRARIES...]): a lathe_library with .cu sources.
+# lathe_cuda_test(NAME SOURCES... [LINK LIBRARIES...]): a lathe_test that runs on the emulated GPU where LATHE_EMULATE says so.
+
+option(LATHE_CUDA "Build the CUDA backend" OFF)
+option(LATHE_EMULATE "Run the CUDA tests on the emulated GPU" OFF)
+
+find_package(CUDAToolkit 13 QUIET)
+if(LATHE_CUDA)
+  if(NOT CUDAToolkit_FOUND)
+    message(FATAL_ERROR "LATHE_CUDA needs nvcc of CUDA 13 or newer: install the CUDA toolkit and put nvcc on the PATH, "
+                        "or use the preset release")
+  endif()
+  set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE})
+  # Shared, so that one build runs on a GPU and, by another library of the same name, on the emulated one.
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
+  enable_language(CUDA)
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # which CMake 3.25 does not know yet
+  set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+  set(CMAKE_CUDA_STANDARD 20)
+  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  if(LATHE_CCACHE)
+    set(CMAKE_CUDA_COMPILER_LAUNCHER ${LATHE_CCACHE})
+  endif()
+endif()
+
+function(lathe_cuda_library name)
+  cmake_parse_arguments(arg "" "" "LINK" ${ARGN})
+  add_library(${name} STATIC ${arg_UNPARSED_ARGUMENTS})
+  target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR})
+  target_compile_options(${name} PRIVATE
+    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Werror>
+    # Fused multiply-add only where it is written, so that a formula inlined twice gives the same bits twice.
+    $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo -fmad=false -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Wshadow,-Werror>)
+  # Debian's fmt switches constexpr off under nvcc, which its own checks of format strings need.
+  target_compile_definitions(${name} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:FMT_USE_CONSTEXPR=1>)
+  target_link_libraries(${name} PUBLIC ${arg_LINK})
+endfunction()
+
+function(lathe_cuda_test name)
+  if(LATHE_EMULATE)
+    set(CMAKE_CROSSCOMPILING_EMULATOR ${CMAKE_SOURCE_DIR}/scripts/emulate.sh)
+  endif()
+  lathe_test(${name} ${ARGN})
+endfunction()

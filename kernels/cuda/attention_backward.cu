@@ -1,0 +1,10 @@
+#include "kernels/cuda/cuda_backend_impl.h"
+#include "kernels/cuda/launch.h"
+
+namespace lathe::cuda {
+
+void CudaBackend::execute(const AttentionBackward&, Stream) {
+    fail("AttentionBackward: no kernel");
+}
+
+}  // namespace lathe::cuda

@@ -1,0 +1,166 @@
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "kernels/cuda/cuda_backend_impl.h"
+
+namespace lathe::cuda {
+namespace {
+
+constexpr int kOldestComputeCapability = 80;
+
+DeviceProfile profile_of(const cudaDeviceProp& properties) {
+    return {.compute_capability = 10 * properties.major + properties.minor,
+            .num_multiprocessors = properties.multiProcessorCount,
+            .shared_memory_per_block = static_cast<int64_t>(properties.sharedMemPerBlockOptin),
+            .shared_memory_per_multiprocessor =
+                static_cast<int64_t>(properties.sharedMemPerMultiprocessor)};
+}
+
+/// A pool that keeps what is freed: a steady training step asks the driver for nothing.
+OwnedMemoryPool make_pool(int device) {
+    cudaMemPoolProps properties{};
+    properties.allocType = cudaMemAllocationTypePinned;
+    properties.location = {.type = cudaMemLocationTypeDevice, .id = device};
+    cudaMemPool_t handle = nullptr;
+    CUDA_CHECK(cudaMemPoolCreate(&handle, &properties));
+    OwnedMemoryPool pool(handle);
+    uint64_t keep_all = std::numeric_limits<uint64_t>::max();
+    CUDA_CHECK(cudaMemPoolSetAttribute(handle, cudaMemPoolAttrReleaseThreshold, &keep_all));
+    return pool;
+}
+
+}  // namespace
+
+CudaBackend::CudaBackend(const CudaOptions& options) : index_(options.device) {
+    const int count = count_cuda_devices();
+    LATHE_CHECK_USAGE(index_ >= 0 && index_ < count,
+                      "CUDA device {}: this process sees {} (0 to {}); start fewer ranks on this "
+                      "host, or look at CUDA_VISIBLE_DEVICES",
+                      index_, count, count - 1);
+    CUDA_CHECK(cudaSetDevice(index_));
+    cudaDeviceProp properties{};
+    CUDA_CHECK(cudaGetDeviceProperties(&properties, index_));
+    profile_ = profile_of(properties);
+    LATHE_CHECK_USAGE(profile_.compute_capability >= kOldestComputeCapability,
+                      "CUDA device {} ({}) has compute capability {}.{}, 8.0 or newer is needed; "
+                      "use --device cpu",
+                      index_, properties.name, properties.major, properties.minor);
+    device_ = {.kind = "cuda",
+               .name = fmt::format("{}, compute capability {}.{}", properties.name,
+                                   properties.major, properties.minor),
+               .preferred_dtype = DType::bf16};
+    pool_ = make_pool(index_);
+    for (Queue& queue : queues_) {
+        queue.stream = make_stream();
+        std::generate(queue.events.begin(), queue.events.end(), make_event);
+    }
+    upload_.memory = make_pinned(static_cast<size_t>(2 * Upload::kHalfBytes));
+    std::generate(upload_.done.begin(), upload_.done.end(), make_event);
+}
+
+CudaBackend::~CudaBackend() {
+    for (const Queue& queue : queues_) {
+        static_cast<void>(cudaStreamSynchronize(queue.stream.get()));
+    }
+}
+
+void* CudaBackend::allocate_bytes(int64_t bytes) {
+    void* data = nullptr;
+    const cudaError_t status = cudaMallocFromPoolAsync(&data, static_cast<size_t>(bytes),
+                                                       pool_.get(), stream(Stream::compute));
+    if (status == cudaErrorMemoryAllocation) {
+        static_cast<void>(cudaGetLastError());  // it is told by the caller, and no later call's
+        return nullptr;
+    }
+    check_cuda(status, "cudaMallocFromPoolAsync");
+    return data;
+}
+
+void CudaBackend::free_bytes(void* data, int64_t) noexcept {
+    static_cast<void>(cudaFreeAsync(data, stream(Stream::compute)));
+}
+
+void CudaBackend::copy(const Tensor& destination, const Tensor& source, Stream stream) {
+    LATHE_CHECK(destination.dtype() == source.dtype() && destination.size() == source.size(),
+                "copy: {} of {} to {} of {}", source.shape().text(), name_of(source.dtype()),
+                destination.shape().text(), name_of(destination.dtype()));
+    if (source.bytes() > 0) {
+        CUDA_CHECK(cudaMemcpyAsync(destination.data(), source.data(),
+                                   static_cast<size_t>(source.bytes()), cudaMemcpyDeviceToDevice,
+                                   this->stream(stream)));
+    }
+}
+
+void CudaBackend::copy_from_host(const Tensor& destination, const void* source) {
+    const cudaStream_t compute = stream(Stream::compute);
+    for (int64_t begin = 0; begin < destination.bytes(); begin += Upload::kHalfBytes) {
+        const auto bytes =
+            static_cast<size_t>(std::min(Upload::kHalfBytes, destination.bytes() - begin));
+        const cudaEvent_t done = upload_.done[static_cast<size_t>(upload_.next)].get();
+        auto* half =
+            static_cast<std::byte*>(upload_.memory.get()) + upload_.next * Upload::kHalfBytes;
+        CUDA_CHECK(cudaEventSynchronize(done));
+        std::memcpy(half, static_cast<const std::byte*>(source) + begin, bytes);
+        CUDA_CHECK(cudaMemcpyAsync(static_cast<std::byte*>(destination.data()) + begin, half, bytes,
+                                   cudaMemcpyHostToDevice, compute));
+        CUDA_CHECK(cudaEventRecord(done, compute));
+        upload_.next = 1 - upload_.next;
+    }
+}
+
+void CudaBackend::copy_to_host(void* destination, const Tensor& source) {
+    if (source.bytes() > 0) {
+        CUDA_CHECK(cudaMemcpyAsync(destination, source.data(), static_cast<size_t>(source.bytes()),
+                                   cudaMemcpyDeviceToHost, stream(Stream::compute)));
+    }
+    synchronize(Stream::compute);
+}
+
+void CudaBackend::fill_zero(const Tensor& tensor, Stream stream) {
+    if (tensor.bytes() > 0) {
+        CUDA_CHECK(cudaMemsetAsync(tensor.data(), 0, static_cast<size_t>(tensor.bytes()),
+                                   this->stream(stream)));
+    }
+}
+
+Event CudaBackend::record(Stream stream) {
+    Queue& from = queue(stream);
+    const int64_t number = from.num_recorded++;
+    CUDA_CHECK(cudaEventRecord(from.events[static_cast<size_t>(number % Queue::kEvents)].get(),
+                               from.stream.get()));
+    return {.ticket = 2 * number + static_cast<int64_t>(stream)};
+}
+
+void CudaBackend::wait(Stream stream, Event event) {
+    const Queue& from = queues_[static_cast<size_t>(event.ticket % 2)];
+    const auto place = static_cast<size_t>(event.ticket / 2 % Queue::kEvents);
+    CUDA_CHECK(cudaStreamWaitEvent(this->stream(stream), from.events[place].get(), 0));
+}
+
+void CudaBackend::synchronize(Stream stream) {
+    CUDA_CHECK(cudaStreamSynchronize(this->stream(stream)));
+}
+
+}  // namespace lathe::cuda
+
+namespace lathe {
+
+int count_cuda_devices() {
+    int count = 0;
+    const cudaError_t status = cudaGetDeviceCount(&count);
+    // Without a driver the count is left untouched.
+    LATHE_CHECK_USAGE(status == cudaSuccess && count > 0,
+                      "device cuda: no GPU to be used: {} ({}); install an NVIDIA driver that "
+                      "serves CUDA {} and look at nvidia-smi, or use --device cpu",
+                      cudaGetErrorString(status == cudaSuccess ? cudaErrorNoDevice : status),
+                      cudaGetErrorName(status == cudaSuccess ? cudaErrorNoDevice : status),
+                      CUDART_VERSION / 1000);
+    return count;
+}
+
+std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& options) {
+    return std::make_unique<cuda::CudaBackend>(options);
+}
+
+}  // namespace lathe

@@ -1,0 +1,79 @@
+// The CUDA backend's class. Each operation's execute stands in the file named after it, its
+// workspace_bytes in that file's *_shapes.cpp.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/backend.h"
+#include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/device_profile.h"
+#include "kernels/cuda/handles.h"
+
+namespace lathe::cuda {
+
+class CudaBackend final : public Backend {
+  public:
+    explicit CudaBackend(const CudaOptions& options);
+    ~CudaBackend() override;
+
+    const DeviceInfo& device() const override { return device_; }
+    const DeviceProfile& profile() const { return profile_; }
+    cudaStream_t stream(Stream stream) const { return queue(stream).stream.get(); }
+
+    void copy(const Tensor& destination, const Tensor& source, Stream stream) override;
+    void copy_from_host(const Tensor& destination, const void* source) override;
+    void copy_to_host(void* destination, const Tensor& source) override;
+    void fill_zero(const Tensor& tensor, Stream stream) override;
+
+    Event record(Stream stream) override;
+    void wait(Stream stream, Event event) override;
+    void synchronize(Stream stream) override;
+
+#define LATHE_CUDA_WORKSPACE(Operation)                           \
+    int64_t workspace_bytes(const Operation& op) const override { \
+        return ::lathe::cuda::workspace_bytes(op, profile_);      \
+    }
+    LATHE_OPERATIONS(LATHE_CUDA_WORKSPACE)
+#undef LATHE_CUDA_WORKSPACE
+
+  protected:
+    void* allocate_bytes(int64_t bytes) override;
+    void free_bytes(void* data, int64_t bytes) noexcept override;
+
+#define LATHE_CUDA_EXECUTE(Operation) void execute(const Operation& op, Stream stream) override;
+    LATHE_OPERATIONS(LATHE_CUDA_EXECUTE)
+#undef LATHE_CUDA_EXECUTE
+
+  private:
+    /// A stream and its latest events. An event whose place was taken by a later one of the same
+    /// stream is waited for by that one: it comes after.
+    struct Queue {
+        static constexpr int64_t kEvents = 64;
+        OwnedStream stream;
+        std::array<OwnedEvent, kEvents> events;
+        int64_t num_recorded = 0;
+    };
+    /// Host memory on its way to the device: pinned halves, filled in turn.
+    struct Upload {
+        static constexpr int64_t kHalfBytes = int64_t{4} << 20;
+        OwnedPinned memory;
+        std::array<OwnedEvent, 2> done;
+        int next = 0;
+    };
+
+    Queue& queue(Stream stream) { return queues_[static_cast<size_t>(stream)]; }
+    const Queue& queue(Stream stream) const { return queues_[static_cast<size_t>(stream)]; }
+
+    int index_;
+    DeviceInfo device_;
+    DeviceProfile profile_;
+    OwnedMemoryPool pool_;
+    std::array<Queue, 2> queues_;
+    Upload upload_;
+};
+
+}  // namespace lathe::cuda

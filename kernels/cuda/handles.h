@@ -1,0 +1,59 @@
+// Owners of CUDA streams, events and pinned memory.
+#pragma once
+
+#include <cstddef>
+#include <utility>
+
+#include "kernels/cuda/check.h"
+
+namespace lathe::cuda {
+
+/// Owns one handle; Destroy gives it back. Failures to destroy are ignored: they only repeat an
+/// earlier error.
+template <typename Handle, auto Destroy>
+class Owner {
+  public:
+    Owner() = default;
+    explicit Owner(Handle handle) : handle_(handle) {}
+    Owner(Owner&& other) noexcept : handle_(std::exchange(other.handle_, Handle{})) {}
+    Owner& operator=(Owner&& other) noexcept {
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
+    Owner(const Owner&) = delete;
+    Owner& operator=(const Owner&) = delete;
+    ~Owner() {
+        if (handle_ != Handle{}) {
+            static_cast<void>(Destroy(handle_));
+        }
+    }
+    Handle get() const { return handle_; }
+
+  private:
+    Handle handle_{};
+};
+
+using OwnedStream = Owner<cudaStream_t, cudaStreamDestroy>;
+using OwnedEvent = Owner<cudaEvent_t, cudaEventDestroy>;
+using OwnedMemoryPool = Owner<cudaMemPool_t, cudaMemPoolDestroy>;
+using OwnedPinned = Owner<void*, cudaFreeHost>;
+
+inline OwnedStream make_stream() {
+    cudaStream_t stream = nullptr;
+    CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    return OwnedStream(stream);
+}
+
+inline OwnedEvent make_event() {
+    cudaEvent_t event = nullptr;
+    CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    return OwnedEvent(event);
+}
+
+inline OwnedPinned make_pinned(size_t bytes) {
+    void* data = nullptr;
+    CUDA_CHECK(cudaHostAlloc(&data, bytes, cudaHostAllocDefault));
+    return OwnedPinned(data);
+}
+
+}  // namespace lathe::cuda
