@@ -1,0 +1,451 @@
+// Asynchronous copies and mbarriers. A copy's data reaches shared memory only when somebody waits
+// for it.
+#include <algorithm>
+
+#include "kernels/ptxemu/interpreter/access.h"
+#include "kernels/ptxemu/interpreter/async.h"
+#include "kernels/ptxemu/interpreter/lane.h"
+
+namespace ptxemu {
+
+void deliver_copies(Warp& w, u32 lane, u32 keep, bool all) {
+    auto& v = w.pend[lane];
+    if (v.empty()) return;
+    u32 limit = all ? ~0u : w.committed[lane] >= keep ? w.committed[lane] - keep : 0;
+    size_t k = 0;
+    for (; k < v.size() && (all || v[k].group < limit); ++k) {
+        memcpy(w.blk->smem + (v[k].dst - kSharedBase), v[k].data, v[k].size);
+        if (w.blk->shadow)
+            w.blk->shadow->deliver(w, (int)lane, v[k].dst - kSharedBase, v[k].size, true);
+    }
+    v.erase(v.begin(), v.begin() + (long)k);
+    for (auto& a : w.parr[lane]) a.upto -= std::min<u32>(a.upto, (u32)k);
+}
+
+// ---------------------------------------------------------------- mbarrier word
+// bits 0-19 expected arrivals, 20-39 pending arrivals, 40-62 transaction bytes (signed), 63 phase
+namespace {
+struct MBar {
+    u32 expected, pending;
+    i32 tx;
+    u32 phase;
+    static MBar load(const u8* p) {
+        u64 v;
+        memcpy(&v, p, 8);
+        MBar m;
+        m.expected = v & 0xfffff;
+        m.pending = (v >> 20) & 0xfffff;
+        m.tx = (i32)((u32)(v >> 40) << 9) >> 9;
+        m.phase = (u32)(v >> 63);
+        return m;
+    }
+    u64 word() const {
+        return (u64)expected | (u64)pending << 20 | ((u64)tx & 0x7fffff) << 40 | (u64)phase << 63;
+    }
+    void save(u8* p) {
+        u64 v = word();
+        memcpy(p, &v, 8);
+    }
+    void settle() {
+        if (pending == 0 && tx == 0) {
+            phase ^= 1;
+            pending = expected;
+        }
+    }
+};
+u8* mbar_at(Block& b, u32 a) { return b.smem + (a - kSharedBase); }
+
+u32 mbar_addr(Warp& w, const Ins& i, int l, u64 a) {
+    if (a - kSharedWindow < kWindowSize) a -= kSharedWindow;
+    if (a & 7) misaligned(w, i, l, a, 8);
+    shared_at(w, i, l, a, 8);
+    return (u32)a;
+}
+void release(Warp& w, u32 mbar) {
+    auto& vc = w.blk->mbar_vc[mbar];
+    if (vc.empty()) vc.resize(kMaxWarps);
+    for (int k = 0; k < kMaxWarps; ++k) vc[k] = std::max(vc[k], w.vc[k]);
+    vc[w.id] = std::max(vc[w.id], w.clock);
+}
+void acquire(Warp& w, u32 mbar) {
+    auto it = w.blk->mbar_vc.find(mbar);
+    if (it == w.blk->mbar_vc.end()) return;
+    for (int k = 0; k < kMaxWarps; ++k) w.vc[k] = std::max(w.vc[k], it->second[k]);
+    ++w.clock;
+}
+}  // namespace
+
+void mbar_tx(Block& b, u32 a, i32 bytes) {
+    MBar m = MBar::load(mbar_at(b, a));
+    m.tx += bytes;
+    m.settle();
+    m.save(mbar_at(b, a));
+    b.mbar_spin = 0;
+}
+static u64 mbar_arrive(Block& b, u32 a, u32 count, i32 expect_tx, bool drop) {
+    MBar m = MBar::load(mbar_at(b, a));
+    u64 token = m.word();
+    m.tx += expect_tx;
+    if (drop) m.expected -= count;
+    m.pending -= count;
+    m.settle();
+    m.save(mbar_at(b, a));
+    b.mbar_spin = 0;
+    return token;
+}
+
+bool flush_async(Block& b, u32 mbar) {
+    bool any = false;
+    for (size_t k = 0; k < b.bulk.size();) {
+        if (b.bulk[k].mbar != mbar) {
+            ++k;
+            continue;
+        }
+        BulkOp op = std::move(b.bulk[k]);
+        b.bulk.erase(b.bulk.begin() + (long)k);
+        op.deliver();
+        mbar_tx(b, mbar, -(i32)op.bytes);
+        any = true;
+    }
+    for (auto& wp : b.warps) {
+        Warp& w = *wp;
+        for (u32 l = 0; l < 32; ++l)
+            for (size_t k = 0; k < w.parr[l].size();) {
+                if (w.parr[l][k].mbar != mbar) {
+                    ++k;
+                    continue;
+                }
+                PendingArrive a = w.parr[l][k];
+                w.parr[l].erase(w.parr[l].begin() + (long)k);
+                auto& v = w.pend[l];
+                for (u32 j = 0; j < a.upto && j < v.size(); ++j) {
+                    memcpy(b.smem + (v[j].dst - kSharedBase), v[j].data, v[j].size);
+                    if (b.shadow)
+                        b.shadow->deliver(w, (int)l, v[j].dst - kSharedBase, v[j].size, true);
+                }
+                u32 n = std::min<u32>(a.upto, (u32)v.size());
+                v.erase(v.begin(), v.begin() + n);
+                for (auto& o : w.parr[l]) o.upto -= std::min(o.upto, n);
+                release(w, mbar);
+                ++w.clock;
+                mbar_arrive(b, mbar, 1, 0, false);
+                any = true;
+            }
+    }
+    return any;
+}
+
+namespace {
+
+// o[1] dst (sub2: 32-bit base), o[2] src, o[3] source size or 0, o[4] ignore predicate; msize bytes
+Ctl cp_async(Warp& w, const Ins& i, u32 m) {
+    u64 D[32];
+    addresses(w, i, 1, D);
+    const u64* S = w.reg<u64>(i.o[2]);
+    i64 so = (i64)i.ext[0];
+    u32 ign = i.o[4] ? w.pred(i.o[4]) : 0;
+    if (i.sub3) ign = ~ign;
+    if (w.wk->stats) {
+        u64 A[32];
+        for (int l = 0; l < 32; ++l) A[l] = S[l] + (u64)so;
+        u32 live = m;
+        if (i.o[3])
+            lanes(m, [&](int l) {
+                if (w.reg<u32>(i.o[3])[l] == 0) live &= ~(1u << l);
+            });
+        count_access(w, i, live, A, i.msize, true, SpGlobal);
+        count_access(w, i, m, D, i.msize, false, SpShared);
+    }
+    lanes(m, [&](int l) {
+        u64 a = D[l];
+        if (a - kSharedWindow < kWindowSize) a -= kSharedWindow;
+        if (a & (u64)(i.msize - 1)) misaligned(w, i, l, a, i.msize);
+        shared_at(w, i, l, a, i.msize);
+        u32 n = i.o[3] ? std::min<u32>(w.reg<u32>(i.o[3])[l], i.msize) : i.msize;
+        if (i.o[4] && (ign >> l) & 1) n = 0;
+        PendingCopy p{(u32)a, i.msize, w.committed[l], &i, {}};
+        memset(p.data, 0, 16);
+        if (n) {
+            u64 s = S[l] + (u64)so;
+            if (s & (u64)(i.msize - 1)) misaligned(w, i, l, s, i.msize);
+            memcpy(p.data, global(w, i, l, s, n), n);
+            if (g_init) check_init(w, i, l, s, n);
+        }
+        if (w.blk->shadow) w.blk->shadow->issue(w, i, l, (u32)a - kSharedBase, i.msize);
+        memset(w.blk->smem + (a - kSharedBase), 0xFF, i.msize);
+        w.pend[l].push_back(p);
+    });
+    return Next;
+}
+Ctl commit_group(Warp& w, const Ins&, u32 m) {
+    lanes(m, [&](int l) { ++w.committed[l]; });
+    return Next;
+}
+Ctl wait_group(Warp& w, const Ins& i, u32 m) {
+    lanes(m, [&](int l) { deliver_copies(w, (u32)l, (u32)i.imm, i.sub); });
+    return Next;
+}
+Ctl cp_async_arrive(Warp& w, const Ins& i, u32 m) {
+    u64 A[32];
+    addresses(w, i, 1, A);
+    lanes(m, [&](int l) {
+        u32 a = mbar_addr(w, i, l, A[l]);
+        if (!i.sub) {  // without .noinc the pending count rises now and falls at completion
+            MBar b = MBar::load(mbar_at(*w.blk, a));
+            ++b.pending;
+            b.save(mbar_at(*w.blk, a));
+        }
+        w.parr[l].push_back({a, (u32)w.pend[l].size(), (bool)i.sub});
+    });
+    return Next;
+}
+
+enum MOp : u8 {
+    MInit,
+    MInval,
+    MExpect,
+    MComplete,
+    MArrive,
+    MArriveTx,
+    MTest,
+    MTestParity,
+    MPending
+};
+// o[0] result, o[1] address, o[2] count/state/tx; sub op, sub3: drop
+Ctl mbar(Warp& w, const Ins& i, u32 m) {
+    Block& b = *w.blk;
+    u64 A[32];
+    addresses(w, i, 1, A);
+    bool wait = i.sub == MTest || i.sub == MTestParity;
+    u32 ok = 0, failed = 0;
+    lanes(m, [&](int l) {
+        u32 a = mbar_addr(w, i, l, A[l]);
+        u8* p = mbar_at(b, a);
+        switch (i.sub) {
+            case MInit: {
+                u32 c = w.reg<u32>(i.o[2])[l];
+                MBar x{c, c, 0, 0};
+                x.save(p);
+                if (b.shadow) b.shadow->mark_init(a - kSharedBase, 8);
+                b.mbar_vc.erase(a);
+                break;
+            }
+            case MInval:
+                break;
+            case MExpect:
+                mbar_tx(b, a, (i32)w.reg<u32>(i.o[2])[l]);
+                break;
+            case MComplete:
+                mbar_tx(b, a, -(i32)w.reg<u32>(i.o[2])[l]);
+                break;
+            case MArrive:
+            case MArriveTx: {
+                u32 c = i.sub == MArrive && i.o[2] ? w.reg<u32>(i.o[2])[l] : 1;
+                release(w, a);
+                u64 t = mbar_arrive(b, a, c, i.sub == MArriveTx ? (i32)w.reg<u32>(i.o[2])[l] : 0,
+                                    i.sub3);
+                if (i.o[0]) w.reg<u64>(i.o[0])[l] = t;
+                break;
+            }
+            default: {
+                auto done = [&] {
+                    u32 ph = MBar::load(p).phase;
+                    return i.sub == MTest ? ph != (u32)(w.reg<u64>(i.o[2])[l] >> 63)
+                                          : ph != (w.reg<u32>(i.o[2])[l] & 1);
+                };
+                bool d = done();
+                if (!d) {
+                    flush_async(b, a);
+                    d = done();
+                }
+                if (d) {
+                    ok |= 1u << l;
+                    acquire(w, a);
+                } else
+                    failed |= 1u << l;
+            }
+        }
+    });
+    if (i.sub == MArrive || i.sub == MArriveTx) ++w.clock;
+    if (!wait) return Next;
+    u32& p = w.pred(i.o[0]);
+    p = (p & ~m) | ok;
+    if (!failed) return Next;
+    if (++b.mbar_spin > 2000000) {
+        report(Fault::WarpSync, &w, &i, __builtin_ctz(failed), A[__builtin_ctz(failed)], true,
+               "mbarrier never completes (deadlock)");
+        abort_launch(719);
+    }
+    return Yield;
+}
+Ctl mbar_pending(Warp& w, const Ins& i, u32 m) {
+    lanes(m, [&](int l) { w.reg<u32>(i.o[0])[l] = (u32)(w.reg<u64>(i.o[2])[l] >> 20) & 0xfffff; });
+    return Next;
+}
+
+// 1D bulk copy. o[1] dst, o[2] src, o[3] size, o[4] mbarrier; sub: 0 global->shared, 1
+// shared->global, 2 reduce add f32 shared->global
+Ctl bulk(Warp& w, const Ins& i, u32 m) {
+    Block& b = *w.blk;
+    lanes(m, [&](int l) {
+        u64 d = w.reg<u64>(i.o[1])[l] + i.ext[0], s = w.reg<u64>(i.o[2])[l] + i.ext[1];
+        u32 n = w.reg<u32>(i.o[3])[l];
+        auto unwin = [](u64 a) { return a - kSharedWindow < kWindowSize ? a - kSharedWindow : a; };
+        if (n & 15) misaligned(w, i, l, n, 16);
+        if (n == 0) return;
+        if ((d & 15) || (s & 15)) misaligned(w, i, l, d & 15 ? d : s, 16);
+        if (i.sub == 0) {
+            d = unwin(d);
+            u8* to = shared_at(w, i, l, d, n);
+            u8* from = global(w, i, l, s, n);
+            u32 mb = mbar_addr(w, i, l, w.reg<u64>(i.o[4])[l] + i.ext[2]);
+            if (g_init) check_init(w, i, l, s, n);
+            std::vector<u8> data(from, from + n);
+            u32 off = (u32)d - kSharedBase;
+            if (b.shadow) b.shadow->issue(w, i, l, off, n);
+            memset(to, 0xFF, n);
+            Warp* wp = &w;
+            b.bulk.push_back({mb,
+                              [to, data, wp, off, l] {
+                                  memcpy(to, data.data(), data.size());
+                                  if (wp->blk->shadow)
+                                      wp->blk->shadow->deliver(*wp, l, off, (u32)data.size(),
+                                                               false);
+                              },
+                              n});
+        } else {
+            s = unwin(s);
+            u8* from = shared_at(w, i, l, s, n);
+            u8* to = global(w, i, l, d, n);
+            if (b.shadow) b.shadow->read(w, i, l, (u32)s - kSharedBase, n);
+            if (g_init) set_init(d, n);
+            if (i.sub == 1)
+                memcpy(to, from, n);
+            else
+                for (u32 k = 0; k < n; k += 4) {
+                    float x, y;
+                    memcpy(&x, to + k, 4);
+                    memcpy(&y, from + k, 4);
+                    x += y;
+                    memcpy(to + k, &x, 4);
+                }
+        }
+    });
+    return Next;
+}
+Ctl nop(Warp&, const Ins&, u32) { return Next; }
+
+bool dec_mbar(Dec& d) {
+    Ins& in = d.in;
+    in.fn = mbar;
+    int k = 0;  // operand of the address
+    if (d.has("pending_count")) {
+        in.fn = mbar_pending;
+        in.o[0] = d.dst(0, 4);
+        in.o[2] = d.src(1, 8);
+        return true;
+    }
+    if (d.has("init"))
+        in.sub = MInit;
+    else if (d.has("inval"))
+        in.sub = MInval;
+    else if (d.has("arrive") || d.has("arrive_drop")) {
+        in.sub = d.has("expect_tx") ? MArriveTx : MArrive;
+        in.sub3 = d.has("arrive_drop");
+    } else if (d.has("expect_tx"))
+        in.sub = MExpect;
+    else if (d.has("complete_tx"))
+        in.sub = MComplete;
+    else if (d.has("test_wait") || d.has("try_wait"))
+        in.sub = d.has("parity") ? MTestParity : MTest;
+    else
+        return false;
+    bool wait = in.sub == MTest || in.sub == MTestParity,
+         arrive = in.sub == MArrive || in.sub == MArriveTx;
+    if (wait) {
+        in.o[0] = d.pred_dst(d.op(0));
+        k = 1;
+    } else if (arrive && d.op(0).k != Opnd::Addr) {
+        in.o[0] = d.dst(0, 8);
+        k = 1;
+    }
+    address_of(d, d.op(k), 1);
+    if (d.nops() > k + 1) in.o[2] = d.src(k + 1, in.sub == MTest ? 8 : 4);
+    return true;
+}
+}  // namespace
+
+bool dec_async(Dec& d) {
+    Ins& in = d.in;
+    in.cls = Cls::Async;
+    if (d.I.op == "mbarrier") return dec_mbar(d);
+    if (d.I.op == "cp" && d.has("async") && !d.has("bulk")) {
+        if (d.has("commit_group")) {
+            in.fn = commit_group;
+            return true;
+        }
+        if (d.has("wait_all")) {
+            in.fn = wait_group;
+            in.sub = 1;
+            return true;
+        }
+        if (d.has("wait_group")) {
+            in.fn = wait_group;
+            i64 n;
+            if (!d.immediate(d.op(0), n)) d.fail();
+            in.imm = n;
+            return true;
+        }
+        if (d.has("mbarrier")) {
+            in.fn = cp_async_arrive;
+            in.sub = d.has("noinc");
+            address_of(d, d.op(0), 1);
+            return true;
+        }
+        in.fn = cp_async;
+        const Opnd& s = d.op(1);
+        i64 n;
+        if (!d.immediate(d.op(2), n)) d.fail("size");
+        in.msize = (u8)n;
+        in.o[2] = d.src(s.sub[0], 8);
+        in.ext.push_back((u32)s.bits);
+        if (d.nops() > 3) {
+            const Opnd& x = d.op(3);
+            if (x.k == Opnd::Reg && d.F.f->regs[x.reg].type == Ty::Pred) {
+                bool neg;
+                in.o[4] = d.pred_src(x, neg);
+                in.sub3 = neg;
+            } else if (d.reg_width(x) != 8)
+                in.o[3] = d.src(x, 4);
+        }
+        address_of(d, d.op(0), 1);
+        if (in.ext[0] >> 31) d.fail("negative offset");
+        return true;
+    }
+    bool red = d.I.op == "cp.reduce" || (d.I.op == "cp" && d.has("reduce"));
+    if (d.I.op == "cp" && d.has("bulk") && !d.has("tensor")) {
+        if (d.has("commit_group") || d.has("wait_group") || d.has("prefetch")) {
+            in.fn = nop;
+            return true;
+        }
+        bool to_shared = !d.I.mods.empty() && (d.I.mods[red ? 3 : 2] == "shared::cluster" ||
+                                               d.I.mods[red ? 3 : 2] == "shared::cta");
+        bool from_global = d.I.mods[red ? 4 : 3] == "global";
+        if (to_shared && !from_global) return false;
+        if (red && (to_shared || d.last() != Ty::F32 || !d.has("add"))) return false;
+        in.fn = bulk;
+        in.sub = to_shared ? 0 : red ? 2 : 1;
+        in.o[1] = d.src(d.op(0).sub[0], 8);
+        in.o[2] = d.src(d.op(1).sub[0], 8);
+        in.o[3] = d.src(2, 4);
+        in.ext = {(u32)d.op(0).bits, (u32)d.op(1).bits, 0};
+        if (to_shared) {
+            in.o[4] = d.src(d.op(3).sub[0], 8);
+            in.ext[2] = (u32)d.op(3).bits;
+        }
+        return true;
+    }
+    return false;
+}
+
+}  // namespace ptxemu
