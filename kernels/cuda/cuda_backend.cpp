@@ -42,6 +42,7 @@ CudaBackend::CudaBackend(const CudaOptions& options) : index_(options.device) {
     cudaDeviceProp properties{};
     CUDA_CHECK(cudaGetDeviceProperties(&properties, index_));
     profile_ = profile_of(properties);
+    profile_.matmul = options.matmul;
     LATHE_CHECK_USAGE(profile_.compute_capability >= kOldestComputeCapability,
                       "CUDA device {} ({}) has compute capability {}.{}, 8.0 or newer is needed; "
                       "use --device cpu",
@@ -57,6 +58,9 @@ CudaBackend::CudaBackend(const CudaOptions& options) : index_(options.device) {
     }
     upload_.memory = make_pinned(static_cast<size_t>(2 * Upload::kHalfBytes));
     std::generate(upload_.done.begin(), upload_.done.end(), make_event);
+    if (options.matmul == MatmulLibrary::cublas) {
+        cublas_ = make_cublas_matmul();
+    }
 }
 
 CudaBackend::~CudaBackend() {

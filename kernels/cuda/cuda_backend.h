@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/device_profile.h"
 
 namespace lathe {
 

@@ -7,11 +7,13 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "kernels/backend.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/device_profile.h"
 #include "kernels/cuda/handles.h"
+#include "kernels/cuda/matmul_cublas.h"
 
 namespace lathe::cuda {
 
@@ -74,6 +76,7 @@ class CudaBackend final : public Backend {
     OwnedMemoryPool pool_;
     std::array<Queue, 2> queues_;
     Upload upload_;
+    std::unique_ptr<CublasMatmul> cublas_;  ///< where it is to compute Matmul
 };
 
 }  // namespace lathe::cuda

@@ -7,6 +7,13 @@
 
 #include "kernels/operations.h"
 
+namespace lathe {
+
+/// Who computes Matmul: Lathe's own kernels, or NVIDIA's cuBLASLt.
+enum class MatmulLibrary { native, cublas };
+
+}  // namespace lathe
+
 namespace lathe::cuda {
 
 struct DeviceProfile {
@@ -14,6 +21,7 @@ struct DeviceProfile {
     int num_multiprocessors = 108;
     int64_t shared_memory_per_block = 166912;  ///< bytes, with opt-in
     int64_t shared_memory_per_multiprocessor = 167936;
+    MatmulLibrary matmul = MatmulLibrary::native;
 };
 
 /// "a100", "h100", "rtx4090": published sizes of well-known devices. Throws UsageError that lists
