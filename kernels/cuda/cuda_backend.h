@@ -8,8 +8,12 @@
 
 namespace lathe {
 
+/// Who computes Matmul: Lathe's own kernels, or NVIDIA's cuBLASLt.
+enum class MatmulLibrary { native, cublas };
+
 struct CudaOptions {
     int device = 0;  ///< index among the devices that this process sees
+    MatmulLibrary matmul = MatmulLibrary::native;
 };
 
 /// Devices that this process sees. Throws UsageError that says what is missing and the mend where
