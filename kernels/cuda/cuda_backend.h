@@ -8,9 +8,6 @@
 
 namespace lathe {
 
-/// Who computes Matmul: Lathe's own kernels, or NVIDIA's cuBLASLt.
-enum class MatmulLibrary { native, cublas };
-
 struct CudaOptions {
     int device = 0;  ///< index among the devices that this process sees
     MatmulLibrary matmul = MatmulLibrary::native;
