@@ -45,6 +45,7 @@ int run(int argc, char** argv) {
     lathe::add_export(app, action);
     lathe::add_import(app, action);
     lathe::add_logits(app, action);
+    lathe::add_bench(app, action);
     lathe::add_info(app, action);
     try {
         app.parse(argc, argv);

@@ -62,6 +62,14 @@ void Backend::reset_peaks() {
     usage_.total_peak_bytes = usage_.total_bytes;
 }
 
+double Backend::seconds_of(const std::function<void()>& issue) {
+    synchronize(Stream::compute);
+    const auto begin = std::chrono::steady_clock::now();
+    issue();
+    synchronize(Stream::compute);
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
 void Backend::run_on_host(Stream stream, std::function<void()> function) {
     using Clock = std::chrono::steady_clock;
     const auto start = Clock::now();

@@ -111,6 +111,9 @@ class Backend {
     /// memory, say). An exception it throws reaches the next wait for the stream. Here, streams run
     /// at once: so does the function.
     virtual void run_on_host(Stream stream, std::function<void()> function);
+    /// Seconds that what `issue` issues to the compute stream takes on the device, from when its
+    /// turn comes; blocks the host until it is done.
+    virtual double seconds_of(const std::function<void()>& issue);
     /// Seconds that the calling thread has spent so far in communication's host functions or
     /// blocked by them: what of communication is not hidden behind computing.
     virtual double exposed_communication_s() const { return exposed_communication_s_; }

@@ -6,11 +6,15 @@ set -euo pipefail
 packages=(
     g++ cmake ninja-build pkg-config
     libdnnl-dev libhwy-dev libcli11-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libtomlplusplus-dev
-    libpcre2-dev libisal-dev libxxhash-dev libopenmpi-dev openmpi-bin
+    libpcre2-dev libisal-dev libxxhash-dev libopenmpi-dev openmpi-bin libbenchmark-dev
     bible-kjv bible-kjv-text gnuplot-nox
 )
 if [[ "${1:-}" == --test ]]; then
+<<<<<<< HEAD
     packages+=(libgtest-dev libgmock-dev libbenchmark-dev liblz4-dev libzstd-dev clang-format-14 clang-tidy-14 git)
+=======
+    packages+=(libgtest-dev libgmock-dev clang-format-14 clang-tidy-14 git)
+>>>>>>> 6f43219 (lathe bench: every operation at models' sizes, cold caches, shares of peaks measured beside them)
 fi
 
 missing=()

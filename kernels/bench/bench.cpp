@@ -1,71 +1,154 @@
-// lathe_kernels_bench: the CPU backend's operations at real sizes, as rates and as shares of this
-// machine's ceilings. Options of Google Benchmark, and LATHE_BENCH_THREADS.
-//
-// The machine may be shared, so each case reports its best repetition, and the ceilings are
-// measured again beside every case.
+#include "kernels/bench/bench.h"
+
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <limits>
-#include <thread>
+#include <chrono>
+#include <regex>
 
-#include "kernels/bench/cases.h"
 #include "kernels/bench/ceiling.h"
-#include "kernels/bench/timer.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/bench/reporter.h"
+#include "kernels/files.h"
 
 namespace lathe::bench {
 namespace {
 
-void run_case(benchmark::State& state, const BenchCase& bench_case, Ceiling& ceiling,
-              DType compute) {
-    bench_case.run();  // makes what is kept: workspace, primitives
-    ceiling.measure();
-    double best = std::numeric_limits<double>::infinity();
-    for (auto _ : state) {
-        const double seconds = seconds_of(bench_case.run);
-        state.SetIterationTime(seconds);
-        best = std::min(best, seconds);
-    }
-    ceiling.measure();
-    state.counters["best_us"] = best * 1e6;
-    if (bench_case.flops > 0) {
-        state.counters["GFLOP/s"] = bench_case.flops / best / 1e9;
-        state.counters["share"] = bench_case.flops / best / ceiling.flops_per_second(compute);
-    } else {
-        state.counters["GB/s"] = bench_case.bytes / best / 1e9;
-        state.counters["share"] = bench_case.bytes / best / ceiling.bytes_per_second();
+constexpr size_t kFewestSamples = 3;
+constexpr size_t kMostSamples = 1000;
+
+/// One case on one backend.
+struct Entry {
+    BenchCase bench_case;
+    Backend* backend;
+};
+
+bool is_wanted(const std::string& name, const std::string& filter) {
+    try {
+        return std::regex_search(name, std::regex(filter));
+    } catch (const std::regex_error& error) {
+        fail_usage("--filter {}: not a regular expression: {}", filter, error.what());
     }
 }
 
-int run(int argc, char** argv) {
-    benchmark::Initialize(&argc, argv);
-    const char* wanted = std::getenv("LATHE_BENCH_THREADS");
-    const int num_threads =
-        wanted != nullptr ? std::max(1, std::atoi(wanted))
-                          : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-    const auto backend = make_cpu_backend(num_threads);
-    Ceiling ceiling(num_threads);
-    ceiling.measure();
-    for (const ModelSizes& sizes : {quickstart_sizes(), gpt2_124m_sizes()}) {
-        for (const DType compute : {DType::f32, DType::bf16}) {
-            for (const BenchCase& bench_case : make_cases(*backend, sizes, compute)) {
-                benchmark::RegisterBenchmark(bench_case.name.c_str(), [=, &ceiling](auto& state) {
-                    run_case(state, bench_case, ceiling, compute);
-                })->UseManualTime();
+std::vector<Entry> wanted_entries(Backend& backend, Backend* library, const BenchOptions& options) {
+    std::vector<Entry> entries;
+    const auto add = [&](BenchCase bench_case, Backend& on) {
+        if (is_wanted(bench_case.name, options.filter)) {
+            entries.push_back({std::move(bench_case), &on});
+        }
+    };
+    for (const ModelSizes& sizes : options.models) {
+        for (const BenchCase& bench_case : make_cases(sizes, options.compute)) {
+            add(bench_case, backend);
+            if (library != nullptr && bench_case.is_product()) {
+                BenchCase by_library = bench_case;
+                by_library.name += "/cublas";
+                add(std::move(by_library), *library);
             }
         }
     }
-    benchmark::RunSpecifiedBenchmarks();
-    benchmark::ClearRegisteredBenchmarks();
-    fmt::print("{}, {} threads: f32 {:.0f} GFLOP/s, bf16 {:.0f} GFLOP/s, copy {:.1f} GB/s\n",
-               backend->device().name, num_threads, ceiling.flops_per_second(DType::f32) / 1e9,
-               ceiling.flops_per_second(DType::bf16) / 1e9, ceiling.bytes_per_second() / 1e9);
-    return 0;
+    LATHE_CHECK_USAGE(!entries.empty(), "--filter {}: no case has such a name; --list shows them",
+                      options.filter);
+    return entries;
+}
+
+/// Seconds of single runs, each with cold caches, as operations in a training step meet them.
+std::vector<double> samples_of(const Entry& entry, Ceiling& ceiling, double min_seconds) {
+    using Clock = std::chrono::steady_clock;
+    const auto prepared = entry.bench_case.prepare(*entry.backend);
+    prepared->issue();  // sets up what is kept: workspace, a library's plans
+    std::vector<double> samples;
+    const auto begin = Clock::now();
+    while (samples.size() < kFewestSamples ||
+           (samples.size() < kMostSamples &&
+            std::chrono::duration<double>(Clock::now() - begin).count() < min_seconds)) {
+        ceiling.flush_caches();
+        samples.push_back(entry.backend->seconds_of([&] { prepared->issue(); }));
+    }
+    std::sort(samples.begin(), samples.end());
+    return samples;
+}
+
+void run_entry(benchmark::State& state, const Entry& entry, Ceiling* ceiling,
+               const BenchOptions& options) {
+    const BenchCase& bench_case = entry.bench_case;
+    state.counters["flops"] = bench_case.cost.flops;
+    state.counters["bytes"] = bench_case.cost.bytes();
+    for (auto _ : state) {
+        if (ceiling == nullptr) {
+            const auto prepared = bench_case.prepare(*entry.backend);
+            state.SetIterationTime(entry.backend->seconds_of([&] { prepared->issue(); }));
+            continue;
+        }
+        ceiling->measure(options.compute);
+        const std::vector<double> samples = samples_of(entry, *ceiling, options.min_seconds);
+        ceiling->measure(options.compute);
+        // Other load only ever makes a run slower: the fastest one is the device's own.
+        const double fastest = samples.front();
+        state.SetIterationTime(fastest);
+        state.counters[kMedianMicroseconds] = samples[samples.size() / 2] * 1e6;
+        const bool arithmetic = bench_case.is_arithmetic();
+        const double rate =
+            (arithmetic ? bench_case.cost.flops : bench_case.cost.bytes()) / fastest;
+        const double peak =
+            arithmetic ? ceiling->flops_per_second(options.compute) : ceiling->bytes_per_second();
+        state.counters[arithmetic ? kFlopsPerSecond : kBytesPerSecond] = rate;
+        state.counters[kPeak] = peak;
+        state.counters[kShareOfPeak] = rate / peak;
+    }
+}
+
+void register_entries(const std::vector<Entry>& entries, Ceiling* ceiling,
+                      const BenchOptions& options) {
+    for (const Entry& entry : entries) {
+        benchmark::RegisterBenchmark(entry.bench_case.name.c_str(),
+                                     [&entry, ceiling, &options](benchmark::State& state) {
+                                         run_entry(state, entry, ceiling, options);
+                                     })
+            ->UseManualTime()
+            ->Iterations(1)
+            ->Repetitions(options.repetitions)
+            ->Unit(benchmark::kMicrosecond);
+    }
+}
+
+void initialize_library(const Backend& backend, const BenchOptions& options) {
+    static char name[] = "lathe bench";  // the library keeps the address
+    char* arguments[] = {name, nullptr};
+    int count = 1;
+    benchmark::Initialize(&count, arguments);
+    benchmark::AddCustomContext("device", backend.device().kind);
+    benchmark::AddCustomContext("device_name", backend.device().name);
+    benchmark::AddCustomContext("dtype", std::string(name_of(options.compute)));
 }
 
 }  // namespace
-}  // namespace lathe::bench
 
-int main(int argc, char** argv) { return lathe::bench::run(argc, argv); }
+void run_bench(Backend& backend, Backend* library, const BenchOptions& options) {
+    const std::vector<Entry> entries = wanted_entries(backend, library, options);
+    if (options.list) {
+        for (const Entry& entry : entries) {
+            fmt::print("{}\n", entry.bench_case.name);
+        }
+        return;
+    }
+    std::unique_ptr<Ceiling> ceiling;
+    if (!options.once) {
+        ceiling = std::make_unique<Ceiling>(backend, library);
+    }
+    initialize_library(backend, options);
+    register_entries(entries, ceiling.get(), options);
+    TableAndJson reporter(backend.device());
+    benchmark::RunSpecifiedBenchmarks(&reporter, "all");
+    benchmark::ClearRegisteredBenchmarks();
+    if (ceiling != nullptr) {
+        fmt::print("peaks measured beside them: {:.4g} TFLOP/s in {}, {:.4g} GB/s\n",
+                   ceiling->flops_per_second(options.compute) / 1e12, name_of(options.compute),
+                   ceiling->bytes_per_second() / 1e9);
+    }
+    if (!options.json_file.empty()) {
+        write_file(options.json_file, reporter.json());
+    }
+}
+
+}  // namespace lathe::bench

@@ -1,33 +1,40 @@
-// What this machine can do at most, measured beside the kernels: large square products by oneDNN,
-// and a copy far larger than the caches.
+// What a device can do at most, measured beside the kernels: a large square product, and vectors
+// far larger than the caches, copied and added.
 #pragma once
 
 #include <memory>
-#include <vector>
 
-#include "kernels/dtype.h"
+#include "kernels/backend.h"
 
 namespace lathe::bench {
 
 class Ceiling {
   public:
-    explicit Ceiling(int num_threads);
+    /// Products by `library`, a backend of the same device whose Matmul is a library's, where there
+    /// is one; on a CPU by oneDNN in the layouts that it likes best.
+    Ceiling(Backend& backend, Backend* library);
     ~Ceiling();
 
-    /// Runs each once more; the best so far counts, since other load only ever makes it slower.
-    void measure();
+    /// Runs each some more times; the best so far counts, since other load only ever makes it
+    /// slower.
+    void measure(DType dtype);
+    /// Fills the caches with other data, so that what is measured next finds nothing of its own.
+    void flush_caches() { backend_.copy(copy_, copied_, Stream::compute); }
     double flops_per_second(DType dtype) const;
     double bytes_per_second() const { return bytes_per_second_; }
 
   private:
     class Square;
+    class OneDnnSquare;
+    class BackendSquare;
 
-    int num_threads_;
+    Backend& backend_;
     std::unique_ptr<Square> f32_;
-    std::unique_ptr<Square> bf16_;  ///< null where oneDNN has no bf16
-    std::vector<char> copy_source_;
-    std::vector<char> copy_destination_;
-    double bytes_per_second_ = 0;
+    std::unique_ptr<Square> bf16_;
+    Workspace adder_;
+    Buffer copied_;
+    Buffer copy_;
+    double bytes_per_second_ = 0.0;
 };
 
 }  // namespace lathe::bench

@@ -146,6 +146,19 @@ void CudaBackend::synchronize(Stream stream) {
     CUDA_CHECK(cudaStreamSynchronize(this->stream(stream)));
 }
 
+double CudaBackend::seconds_of(const std::function<void()>& issue) {
+    const cudaStream_t compute = stream(Stream::compute);
+    const OwnedEvent begin = make_timing_event();
+    const OwnedEvent end = make_timing_event();
+    CUDA_CHECK(cudaEventRecord(begin.get(), compute));
+    issue();
+    CUDA_CHECK(cudaEventRecord(end.get(), compute));
+    CUDA_CHECK(cudaEventSynchronize(end.get()));
+    float milliseconds = 0.0F;
+    CUDA_CHECK(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()));
+    return static_cast<double>(milliseconds) * 1e-3;
+}
+
 }  // namespace lathe::cuda
 
 namespace lathe {

@@ -7,7 +7,11 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+<<<<<<< HEAD
 #include <memory>
+=======
+#include <functional>
+>>>>>>> 6f43219 (lathe bench: every operation at models' sizes, cold caches, shares of peaks measured beside them)
 
 #include "kernels/backend.h"
 #include "kernels/cuda/cuda_backend.h"
@@ -34,6 +38,7 @@ class CudaBackend final : public Backend {
     Event record(Stream stream) override;
     void wait(Stream stream, Event event) override;
     void synchronize(Stream stream) override;
+    double seconds_of(const std::function<void()>& issue) override;
 
 #define LATHE_CUDA_WORKSPACE(Operation)                           \
     int64_t workspace_bytes(const Operation& op) const override { \

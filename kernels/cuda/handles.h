@@ -50,6 +50,13 @@ inline OwnedEvent make_event() {
     return OwnedEvent(event);
 }
 
+/// An event that knows when it happened.
+inline OwnedEvent make_timing_event() {
+    cudaEvent_t event = nullptr;
+    CUDA_CHECK(cudaEventCreate(&event));
+    return OwnedEvent(event);
+}
+
 inline OwnedPinned make_pinned(size_t bytes) {
     void* data = nullptr;
     CUDA_CHECK(cudaHostAlloc(&data, bytes, cudaHostAllocDefault));
