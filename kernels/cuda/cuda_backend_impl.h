@@ -7,11 +7,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-<<<<<<< HEAD
-#include <memory>
-=======
 #include <functional>
->>>>>>> 6f43219 (lathe bench: every operation at models' sizes, cold caches, shares of peaks measured beside them)
+#include <memory>
 
 #include "kernels/backend.h"
 #include "kernels/cuda/cuda_backend.h"
