@@ -5,6 +5,15 @@
 
 #include <cstdint>
 
+#include "kernels/dtype.h"
+
+namespace lathe {
+
+template <>
+inline constexpr DType dtype_of<__nv_bfloat16> = DType::bf16;
+
+}  // namespace lathe
+
 namespace lathe::cuda {
 
 using Bf16 = __nv_bfloat16;
@@ -38,6 +47,36 @@ struct alignas(16) Pack {
         *reinterpret_cast<Pack*>(address) = *this;
     }
 };
+
+/// The first `count` elements of a pack, zeros past them. kAligned: all of them, by one access.
+template <bool kAligned, typename T>
+__device__ __forceinline__ Pack<T> load_pack(const T* address, int count) {
+    if constexpr (kAligned) {
+        return Pack<T>::load(address);
+    } else {
+        Pack<T> pack{};
+#pragma unroll
+        for (int i = 0; i < Pack<T>::kSize; ++i) {
+            if (i < count) {
+                pack.values[i] = address[i];
+            }
+        }
+        return pack;
+    }
+}
+template <bool kAligned, typename T>
+__device__ __forceinline__ void store_pack(T* address, int count, const Pack<T>& pack) {
+    if constexpr (kAligned) {
+        pack.store(address);
+    } else {
+#pragma unroll
+        for (int i = 0; i < Pack<T>::kSize; ++i) {
+            if (i < count) {
+                address[i] = pack.values[i];
+            }
+        }
+    }
+}
 
 /// Whether all of these addresses are multiples of 16 bytes. Absent tensors (null) are.
 template <typename... Pointers>
