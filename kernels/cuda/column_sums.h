@@ -27,7 +27,9 @@ struct Partials {
     int64_t chunks;
     int64_t stride;
 
-    float* sums(int which) const { return data + which * chunks * stride; }
+    __device__ __forceinline__ float* sums(int which) const {
+        return data + which * chunks * stride;
+    }
 };
 
 /// First stage: partials.sums(0) of d_y, and with x sums(1) of d_y (x - mean) rstd, over

@@ -37,13 +37,13 @@ struct LossRows {
     int shared_spans;  ///< of a row that a warp keeps in shared memory
 };
 
-/// sum of 2^(x log2 e - maximum log2 e) over what was seen.
+/// sum of exp(x - maximum) over what was seen.
 struct Softmax {
     float maximum = kLowest;
     float sum = 0.0F;
 
     __device__ __forceinline__ static float power(float x, float maximum) {
-        return exp2f(fmaf(x, kLog2E, -(maximum * kLog2E)));
+        return exp2f((x - maximum) * kLog2E);
     }
     __device__ __forceinline__ void raise(float to) {
         const float higher = fmaxf(maximum, to);

@@ -23,8 +23,8 @@ struct Rotation {
     int64_t time;
     int head_size;
     int rotated_heads;
-    int rows_per_block;
-    int heads_per_group;  ///< that one thread walks
+    int rows_per_block = 0;
+    int heads_per_group = 0;  ///< that one thread walks
     bool inverse;
 };
 

@@ -1,6 +1,5 @@
 // Least significant digit first. A pass counts digits by tile, then every tile finds its places: by
 // the counts of lower digits, of earlier tiles, of its earlier warps, rounds and lanes.
-#include <algorithm>
 #include <bit>
 #include <utility>
 
@@ -160,7 +159,7 @@ SortedTokens sort_tokens(const char* name, const int32_t* tokens, int64_t count,
                  .counts = buffers + 4 * count,
                  .count = static_cast<int>(count),
                  .shift = 0};
-    const int bits = std::max(std::bit_width(static_cast<uint64_t>(vocabulary - 1)), 1);
+    const auto bits = static_cast<int>(std::bit_width(static_cast<uint64_t>(vocabulary - 1)));
     const LaunchShape shape = {
         .blocks = static_cast<unsigned>(sort_tiles(count)), .threads = kThreads, .stream = stream};
     for (int32_t* other = buffers + 2 * count;; other = buffers + 2 * count - (other - buffers)) {
