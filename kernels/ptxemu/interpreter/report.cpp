@@ -40,6 +40,7 @@ const Options& opt() {
         r.exit_code = (int)env_int("PTXEMU_EXITCODE", 86);
         r.cc = (int)env_int("PTXEMU_CC", 0);
         r.devices = (int)env_int("PTXEMU_DEVICES", 1);
+        r.driver = (int)env_int("PTXEMU_DRIVER", 13000);
         r.mem_bytes = env_int("PTXEMU_MEM_MB", 0) << 20;
         return r;
     }();

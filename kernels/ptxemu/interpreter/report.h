@@ -9,7 +9,7 @@ struct Options {
          quiet = false;
     bool trace = false, global_init = false, async = false, exit_ok = false;
     u64 sched = 0;
-    int threads = 1, max_reports = 20, exit_code = 86, cc = 0, devices = 1;
+    int threads = 1, max_reports = 20, exit_code = 86, cc = 0, devices = 1, driver = 13000;
     u64 mem_bytes = 0;
 };
 const Options& opt();

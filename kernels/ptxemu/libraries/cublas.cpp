@@ -22,10 +22,21 @@ cublasStatus_t run(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb,
                    const void* be, void* C, cudaDataType ct, int64_t ldc, int64_t sc, int64_t batch,
                    cudaDataType st) {
     if (!h) return CUBLAS_STATUS_NOT_INITIALIZED;
-    ptxemu_drain(((Handle*)h)->stream);
     Mat c{C, ct, ldc, sc};
-    return gemm(ta, tb, m, n, k, scalar(al, st, dev(h)), {A, at, lda, sa}, {B, bt, ldb, sb},
-                scalar(be, st, dev(h)), c, c, batch, {});
+    Problem p{ta,
+              tb,
+              m,
+              n,
+              k,
+              Scalar(al, st, dev(h)),
+              {A, at, lda, sa},
+              {B, bt, ldb, sb},
+              Scalar(be, st, dev(h)),
+              c,
+              c,
+              batch,
+              {}};
+    return submit(p, ((Handle*)h)->stream);
 }
 }  // namespace
 

@@ -112,7 +112,7 @@ cublasStatus_t take(Field f, void* b, size_t n, size_t* w) {
     memcpy(b, f.p, f.n);
     return CUBLAS_STATUS_SUCCESS;
 }
-double factor(const void* p) { return p ? scalar(p, CUDA_R_32F, true) : 1.0; }
+Scalar factor(const void* p) { return p ? Scalar(p, CUDA_R_32F, true) : Scalar(1); }
 }  // namespace
 
 extern "C" {
@@ -222,7 +222,6 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t desc, con
                               cublasLtMatrixLayout_t lb, const void* beta, const void* C,
                               cublasLtMatrixLayout_t lc, void* D, cublasLtMatrixLayout_t ldd,
                               const cublasLtMatmulAlgo_t*, void*, size_t, cudaStream_t stream) {
-    ptxemu_drain(stream);
     if (!h || !desc || !la || !lb || !lc || !ldd) return CUBLAS_STATUS_INVALID_VALUE;
     Desc& d = *(Desc*)desc;
     Layout &a = *(Layout*)la, &b = *(Layout*)lb, &c = *(Layout*)lc, &o = *(Layout*)ldd;
@@ -255,8 +254,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t desc, con
     e.scale_d = factor(d.scale_d);
     e.amax_d = (float*)d.amax_d;
     bool dev = d.pointer_mode == CUBLASLT_POINTER_MODE_DEVICE;
-    return gemm((cublasOperation_t)d.trans_a, (cublasOperation_t)d.trans_b, m, n, k,
-                scalar(alpha, (cudaDataType)d.scale, dev), mat(A, a), mat(B, b),
-                scalar(beta, (cudaDataType)d.scale, dev), mat(C, c), mat(D, o), o.batch, e);
+    return submit({(cublasOperation_t)d.trans_a, (cublasOperation_t)d.trans_b, m, n, k,
+                   Scalar(alpha, (cudaDataType)d.scale, dev), mat(A, a), mat(B, b),
+                   Scalar(beta, (cudaDataType)d.scale, dev), mat(C, c), mat(D, o), o.batch, e},
+                  stream);
 }
 }

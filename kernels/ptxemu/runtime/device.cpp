@@ -15,6 +15,14 @@ cudaError_t set_error(cudaError_t e) {
     return e;
 }
 cudaError_t sticky_error() { return sticky; }
+cudaError_t no_device() {
+    if (opt().driver < CUDART_VERSION / 1000 * 1000) return cudaErrorInsufficientDriver;
+    return opt().devices ? cudaSuccess : cudaErrorNoDevice;
+}
+cudaError_t not_permitted() {
+    report(Fault::Other, nullptr, nullptr, 0, 0, false, "a host function called the CUDA API");
+    return set_error(cudaErrorNotPermitted);
+}
 void set_sticky(cudaError_t e) {
     sticky = e;
     last_error = e;
@@ -58,8 +66,22 @@ const ErrName names[] = {
     E(cudaErrorLaunchFailure, "unspecified launch failure"),
     E(cudaErrorCooperativeLaunchTooLarge, "too many blocks in cooperative launch"),
     E(cudaErrorNotSupported, "operation not supported"),
+    E(cudaErrorNotPermitted, "operation not permitted"),
     E(cudaErrorPeerAccessAlreadyEnabled, "peer access is already enabled"),
     E(cudaErrorUnknown, "unknown error"),
+    E(cudaErrorCudartUnloading, "driver shutting down"),
+    E(cudaErrorDevicesUnavailable, "CUDA-capable device(s) is/are busy or unavailable"),
+    E(cudaErrorInvalidPtx, "a PTX JIT compilation failed"),
+    E(cudaErrorUnsupportedPtxVersion,
+      "the provided PTX was compiled with an unsupported toolchain."),
+    E(cudaErrorECCUncorrectable, "uncorrectable ECC error encountered"),
+    E(cudaErrorIllegalInstruction, "an illegal instruction was encountered"),
+    E(cudaErrorHardwareStackError, "hardware stack error"),
+    E(cudaErrorSystemNotReady, "system not yet initialized"),
+    E(cudaErrorSystemDriverMismatch,
+      "system has unsupported display driver / cuda driver combination"),
+    E(cudaErrorCompatNotSupportedOnDevice,
+      "forward compatibility was attempted on non supported HW"),
     E(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing")};
 }  // namespace
 
@@ -82,14 +104,15 @@ const char* cudaGetErrorName(cudaError_t e) {
 }
 cudaError_t cudaDeviceReset() { return cudaSuccess; }
 cudaError_t cudaDriverGetVersion(int* v) {
-    *v = 13000;
+    *v = opt().driver;
     return cudaSuccess;
 }
 cudaError_t cudaRuntimeGetVersion(int* v) {
-    *v = 13000;
+    *v = CUDART_VERSION;
     return cudaSuccess;
 }
 cudaError_t cudaGetDeviceCount(int* n) {
+    if (no_device()) return set_error(no_device());
     *n = opt().devices;
     return cudaSuccess;
 }
@@ -98,6 +121,7 @@ cudaError_t cudaGetDevice(int* d) {
     return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int d) {
+    if (no_device()) return set_error(no_device());
     if (d < 0 || d >= opt().devices) return set_error(cudaErrorInvalidDevice);
     device = d;
     return set_error(sticky_error());
@@ -136,7 +160,7 @@ cudaError_t cudaProfilerStop() { return cudaSuccess; }
 cudaError_t cudaCtxResetPersistingL2Cache() { return cudaSuccess; }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int d) {
-    std::lock_guard l(api_lock());
+    PTXEMU_API_BEGIN;
     if (d < 0 || d >= opt().devices) return set_error(cudaErrorInvalidDevice);
     memset(p, 0, sizeof *p);
     int cc = device_cc();
@@ -287,10 +311,8 @@ cudaError_t cudaIpcCloseMemHandle(void*) { return set_error(cudaErrorNotSupporte
 }
 
 // Programs built with --default-stream per-thread call these names.
-#define ALIAS(name) extern "C" decltype(name) name##_ptsz __attribute__((alias(#name)));
-
-ALIAS(cudaStreamGetDevice);
-ALIAS(cudaGetDriverEntryPointByVersion);
+PTXEMU_ALIAS(cudaStreamGetDevice, ptsz);
+PTXEMU_ALIAS(cudaGetDriverEntryPointByVersion, ptsz);
 extern "C" cudaError_t cudaGetDriverEntryPoint_ptsz(const char* s, void** f, unsigned long long fl,
                                                     cudaDriverEntryPointQueryResult* st) {
     return cudaGetDriverEntryPointByVersion(s, f, 13000, fl, st);

@@ -23,11 +23,6 @@ thread_local std::vector<Config> configs;
 u64 launches = 0;
 }  // namespace
 
-std::recursive_mutex& api_lock() {
-    static std::recursive_mutex m;
-    return m;
-}
-
 int device_cc() {
     if (opt().cc) return opt().cc;
     int best = 0;
@@ -104,7 +99,7 @@ u64 symbol_address(const void* sym, size_t* size) {
 }
 
 cudaError_t launch_kernel(KernelRec& k, dim3 grid, dim3 block, void** args, size_t shared,
-                          bool coop, cudaStream_t stream) {
+                          bool coop, Stream& stream) {
     Program* p = program_of(k);
     Launch L;
     L.prog = p;
@@ -113,11 +108,6 @@ cudaError_t launch_kernel(KernelRec& k, dim3 grid, dim3 block, void** args, size
     L.dyn_shared = (u32)shared;
     L.cooperative = coop;
     L.id = ++launches;
-    if (coop) {  // the barrier word of grid.sync()
-        static u64 ws = mem_alloc(8, AllocKind::Variable, "grid workspace");
-        memset(host_view(ws), 0, 8);
-        L.workspace = ws;
-    }
     u64 nt = L.block.count();
     if (nt == 0 || nt > 1024 || block.x > 1024 || block.y > 1024 || block.z > 64 ||
         L.grid.count() == 0 || grid.y > 65535 || grid.z > 65535 || grid.x > 2147483647u)
@@ -143,8 +133,12 @@ cudaError_t launch_kernel(KernelRec& k, dim3 grid, dim3 block, void** args, size
         fprintf(stderr, "ptxemu-trace launch %llu %s grid (%u,%u,%u) block (%u,%u,%u) shared %zu\n",
                 (unsigned long long)L.id, demangle(k.name).c_str(), grid.x, grid.y, grid.z, block.x,
                 block.y, block.z, shared);
-    enqueue(stream, [L = std::move(L), name = k.name]() mutable {
-        if (sticky_error() != cudaSuccess) return;
+    submit(stream, [L = std::move(L), name = k.name]() mutable {
+        if (L.cooperative) {  // the barrier word of grid.sync()
+            static u64 barrier_word = mem_alloc(8, AllocKind::Variable, "grid workspace");
+            memset(host_view(barrier_word), 0, 8);
+            L.workspace = barrier_word;
+        }
         try {
             run_launch(L);
         } catch (LaunchAbort& a) {  // found at the next synchronising call, as on a device
@@ -227,10 +221,10 @@ cudaError_t cudaGetFuncBySymbol(cudaFunction_t* k, const void* f) {
 }
 
 cudaError_t cudaLaunchKernel(const void* f, dim3 g, dim3 b, void** a, size_t s, cudaStream_t st) {
-    PTXEMU_API_BEGIN;
+    PTXEMU_STREAM(stream, st);
     KernelRec* k = kernel_of(f);
     if (!k) return set_error(cudaErrorInvalidDeviceFunction);
-    return launch_kernel(*k, g, b, a, s, false, st);
+    return launch_kernel(*k, g, b, a, s, false, *stream);
 }
 cudaError_t __cudaLaunchKernel(cudaKernel_t f, dim3 g, dim3 b, void** a, size_t s,
                                cudaStream_t st) {
@@ -246,13 +240,13 @@ cudaError_t cudaLaunchKernel_ptsz(const void* f, dim3 g, dim3 b, void** a, size_
 }
 cudaError_t cudaLaunchCooperativeKernel(const void* f, dim3 g, dim3 b, void** a, size_t s,
                                         cudaStream_t st) {
-    PTXEMU_API_BEGIN;
+    PTXEMU_STREAM(stream, st);
     KernelRec* k = kernel_of(f);
     if (!k) return set_error(cudaErrorInvalidDeviceFunction);
-    return launch_kernel(*k, g, b, a, s, true, st);
+    return launch_kernel(*k, g, b, a, s, true, *stream);
 }
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* c, const void* f, void** a) {
-    PTXEMU_API_BEGIN;
+    PTXEMU_STREAM(stream, c->stream);
     KernelRec* k = kernel_of(f);
     if (!k) return set_error(cudaErrorInvalidDeviceFunction);
     bool coop = false;
@@ -264,7 +258,7 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* c, const void* f, void
             unsupported("thread block clusters of more than one block (kernel " +
                         demangle(k->name) + ")");
     }
-    return launch_kernel(*k, c->gridDim, c->blockDim, a, c->dynamicSmemBytes, coop, c->stream);
+    return launch_kernel(*k, c->gridDim, c->blockDim, a, c->dynamicSmemBytes, coop, *stream);
 }
 cudaError_t cudaLaunchKernelExC_ptsz(const cudaLaunchConfig_t* c, const void* f, void** a) {
     return cudaLaunchKernelExC(c, f, a);
@@ -363,6 +357,4 @@ cudaError_t cudaGetSymbolSize(size_t* n, const void* s) {
 }
 }
 
-#define ALIAS(name) extern "C" decltype(name) name##_ptsz __attribute__((alias(#name)));
-
-ALIAS(cudaLaunchCooperativeKernel);
+PTXEMU_ALIAS(cudaLaunchCooperativeKernel, ptsz);

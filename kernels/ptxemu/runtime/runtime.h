@@ -3,11 +3,13 @@
 #include <cuda_runtime_api.h>
 
 #include <mutex>
+#include <set>
 
 #include "kernels/ptxemu/interpreter/decode.h"
 #include "kernels/ptxemu/interpreter/fatbin.h"
 #include "kernels/ptxemu/interpreter/memory.h"
 #include "kernels/ptxemu/interpreter/report.h"
+#include "kernels/ptxemu/runtime/api_lock.h"
 #include "kernels/ptxemu/runtime/stream.h"
 
 namespace ptxemu {
@@ -30,7 +32,6 @@ struct VarRec {
     void** managed;
 };
 
-std::recursive_mutex& api_lock();
 cudaError_t set_error(cudaError_t e);  // remembers it as the thread's last error
 cudaError_t sticky_error();
 void set_sticky(cudaError_t e);
@@ -39,11 +40,27 @@ Program* program_of(KernelRec& k);
 int device_cc();  // 80, 90, ...
 size_t shared_optin();
 cudaError_t launch_kernel(KernelRec& k, dim3 grid, dim3 block, void** args, size_t shared,
-                          bool coop, cudaStream_t stream);
+                          bool coop, Stream& stream);
 u64 symbol_address(const void* symbol, size_t* size);
 
-#define PTXEMU_API_BEGIN                                                      \
-    std::lock_guard<std::recursive_mutex> api_lock_guard(ptxemu::api_lock()); \
+bool live_use(const MemoryUse& use);  // or a report: that is no device memory (any more)
+void check_use(const MemoryUse& use, const Work& by);  // the same, and races with other streams
+bool& inside_host_function();                          // of this thread
+cudaError_t no_device();                               // why there is none, if there is none
+cudaError_t not_permitted();                           // and a report
+std::set<cudaEvent_t>& live_events();
+
+#define PTXEMU_API_BEGIN                                                    \
+    std::lock_guard<ptxemu::ApiLock> api_lock_guard(ptxemu::api_lock());    \
+    if (ptxemu::inside_host_function()) return ptxemu::not_permitted();     \
+    if (ptxemu::no_device()) return ptxemu::set_error(ptxemu::no_device()); \
     if (ptxemu::sticky_error() != cudaSuccess) return ptxemu::set_error(ptxemu::sticky_error())
+#define PTXEMU_STREAM(s, handle)                   \
+    PTXEMU_API_BEGIN;                              \
+    ptxemu::Stream* s = ptxemu::stream_of(handle); \
+    if (!s) return ptxemu::set_error(cudaErrorInvalidResourceHandle)
+// The same function under the name that programs built with --default-stream per-thread call.
+#define PTXEMU_ALIAS(name, suffix) \
+    extern "C" decltype(name) name##_##suffix __attribute__((alias(#name)));
 
 }  // namespace ptxemu

@@ -109,6 +109,7 @@ int main() {
     cfg.blockDim = dim3(64);
     cfg.stream = st;
     cudaMemset(v.p, 0, 4096);
+    cudaDeviceSynchronize();
     check(!cudaLaunchKernelEx(&cfg, add, v.p, 3.0f, 100) && cudaOk() && v.get()[99] == 3 &&
               v.get()[100] == 0,
           "cudaLaunchKernelEx");

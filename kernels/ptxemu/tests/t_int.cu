@@ -4,31 +4,27 @@
 #define K64(name, text) OP3(name, u64, u64, text, "=l", "l", "l", "l")
 K32(k_add, "add.s32 %0, %1, %2;")
 K32(k_sub, "sub.u32 %0, %1, %2;")
-K32(k_addsat, "add.sat.s32 %0, %1, %2;") K32(k_subsat, "sub.sat.s32 %0, %1, %2;") K32(
-    k_mullo, "mul.lo.s32 %0, %1, %2;") K32(k_mulhis,
-                                           "mul.hi.s32 %0, %1, %2;") K32(k_mulhiu,
-                                                                         "mul.hi.u32 %0, %1, %2;")
-    K32(k_mad, "mad.lo.s32 %0, %1, %2, %3;") K32(k_madhi, "mad.hi.u32 %0, %1, %2, %3;") K32(
-        k_mul24, "mul24.lo.s32 %0, %1, %2;") K32(k_mad24,
-                                                 "mad24.lo.u32 %0, %1, "
-                                                 "%2, %3;") K32(k_divs, "div.s32 %0, %1, %2;")
-        K32(k_divu, "div.u32 %0, %1, %2;") K32(k_rems, "rem.s32 %0, %1, %2;") K32(
-            k_remu, "rem.u32 %0, %1, %2;") K32(k_mins,
-                                               "min.s32 %0, %1, %2;") K32(k_maxu,
-                                                                          "max.u32 %0, %1, %2;")
-            K32(k_neg, "neg.s32 %0, %1;") K32(k_abs, "abs.s32 %0, %1;") K32(
-                k_sad,
-                "sad.s32 %0, %1, %2, %3;") K32(k_dp4a,
-                                               "dp4a.s32.s32 %0, %1, %2, "
-                                               "%3;") K32(k_dp4au,
-                                                          "dp4a.u32.u32 %0, "
-                                                          "%1, %2, %3;") K32(k_dp2a,
-                                                                             "dp2a.lo.s32.s32 %0, "
-                                                                             "%1, %2, %3;")
-                K32(k_and, "and.b32 %0, %1, %2;") K32(k_or, "or.b32 %0, %1, %2;") K32(
-                    k_xor, "xor.b32 %0, %1, %2;") K32(k_not,
-                                                      "not.b32 %0, %1;") K32(k_cnot,
-                                                                             "cnot.b32 %0, %1;")
+K32(k_addsat, "add.sat.s32 %0, %1, %2;")
+K32(k_subsat, "sub.sat.s32 %0, %1, %2;")
+K32(k_mullo, "mul.lo.s32 %0, %1, %2;") K32(k_mulhis, "mul.hi.s32 %0, %1, %2;") K32(
+    k_mulhiu, "mul.hi.u32 %0, %1, %2;") K32(k_mad, "mad.lo.s32 %0, %1, %2, %3;")
+    K32(k_madhi, "mad.hi.u32 %0, %1, %2, %3;") K32(k_mul24, "mul24.lo.s32 %0, %1, %2;") K32(
+        k_mad24,
+        "mad24.lo.u32 %0, %1, "
+        "%2, %3;") K32(k_divs, "div.s32 %0, %1, %2;") K32(k_divu, "div.u32 %0, %1, %2;")
+        K32(k_rems, "rem.s32 %0, %1, %2;") K32(k_remu, "rem.u32 %0, %1, %2;") K32(
+            k_mins, "min.s32 %0, %1, %2;") K32(k_maxu, "max.u32 %0, %1, %2;") K32(k_neg,
+                                                                                  "neg.s32 %0, %1;")
+            K32(k_abs, "abs.s32 %0, %1;") K32(k_sad, "sad.s32 %0, %1, %2, %3;") K32(
+                k_dp4a,
+                "dp4a.s32.s32 %0, %1, %2, "
+                "%3;") K32(k_dp4au,
+                           "dp4a.u32.u32 %0, "
+                           "%1, %2, %3;") K32(k_dp2a,
+                                              "dp2a.lo.s32.s32 %0, "
+                                              "%1, %2, %3;") K32(k_and, "and.b32 %0, %1, %2;")
+                K32(k_or, "or.b32 %0, %1, %2;") K32(k_xor, "xor.b32 %0, %1, %2;") K32(
+                    k_not, "not.b32 %0, %1;") K32(k_cnot, "cnot.b32 %0, %1;")
                     K32(k_lop3, "lop3.b32 %0, %1, %2, %3, 0xCA;") K32(
                         k_lop3b,
                         "lop3.b32 %0, %1, %2, %3, "
@@ -293,113 +289,108 @@ static u32 fnsR(u32 m, u32 base, i32 off) {
 int main() {
     R32(k_add, a + b)
     R32(k_sub, a - b)
-    R32(k_addsat, clamp32((i64)sa + sb)) R32(k_subsat, clamp32((i64)sa - sb)) R32(
-        k_mullo, a * b) R32(k_mulhis, ((i64)sa * sb) >> 32) R32(k_mulhiu, ((u64)a * b) >> 32)
-        R32(k_mad, a * b + c) R32(k_madhi, (u32)(((u64)a * b) >> 32) + c) R32(
-            k_mul24, (u32)(((i64)((i32)(a << 8) >> 8)) *
-                           ((i32)(b << 8) >> 8))) R32(k_mad24, (a & 0xffffff) * (b & 0xffffff) + c)
-            R32Z(k_divs, sb == -1 ? 0 - a : sa / sb) R32Z(k_divu, a / b) R32Z(
-                k_rems,
-                sb == -1
-                    ? 0
-                    : sa %
-                          sb) R32Z(k_remu,
-                                   a % b) R32(k_mins, sa < sb ? a : b)
-                R32(k_maxu, a > b ? a : b) R32(k_neg, 0 - a) R32(k_abs, sa < 0 ? 0 - a : a) R32(
-                    k_sad, c + (sa < sb
-                                    ? b - a
-                                    : a - b)) R32(k_dp4a,
-                                                  c + (u32)((i8)byteOf(a, 0) * (i8)byteOf(b, 0) +
-                                                            (i8)byteOf(a, 1) * (i8)byteOf(b, 1) +
-                                                            (i8)byteOf(a, 2) * (i8)byteOf(b, 2) +
-                                                            (i8)byteOf(a, 3) * (i8)byteOf(b, 3)))
-                    R32(k_dp4au,
-                        c + byteOf(a, 0) * byteOf(b, 0) +
-                            byteOf(a, 1) * byteOf(b, 1) +
-                            byteOf(a, 2) * byteOf(b, 2) +
-                            byteOf(a, 3) *
-                                byteOf(b, 3)) R32(k_dp2a,
-                                                  c + (u32)((i16)a * (i8)b +
-                                                            (i16)(a >> 16) *
-                                                                (i8)(b >> 8))) R32(k_and, a & b)
-                        R32(k_or, a | b) R32(k_xor, a ^ b) R32(k_not, ~a) R32(k_cnot, a == 0) R32(
-                            k_lop3,
-                            (a & b) | (~a &
-                                       c)) R32(k_lop3b, a ^ b ^ c) R32(k_shl, b > 31 ? 0 : a << b)
-                            R32(k_shru, b > 31 ? 0 : a >> b) R32(k_shrs, sa >> (b > 31 ? 31 : b)) R32(
-                                k_shfl,
-                                (c & 31)
-                                    ? (b << (c & 31)) | (a >> (32 - (c & 31)))
-                                    : b) R32(k_shfr,
-                                             c >= 32
-                                                 ? b
-                                             : c ? (b << (32 - c)) | (a >> c)
-                                                 : a) R32(k_prmt, prm(a, b, c))
-                                R32(k_prmtf4e,
-                                    prm(a, b,
-                                        (c & 3) == 0   ? 0x3210
-                                        : (c & 3) == 1 ? 0x4321
-                                        : (c & 3) == 2 ? 0x5432
-                                                       : 0x6543)) R32(k_bfeu, bfeU(a, b, c))
-                                    R32(k_bfes, bfeS(a, b, c)) R32(k_brev, rev(a)) R32(
-                                        k_clz,
-                                        lz(
-                                            a,
-                                            32)) R32(k_popc,
-                                                     pc(a)) R32(k_bfindu, a ? 31 - lz(a, 32) : ~0u)
-                                        R32(k_bfinds, (sa < 0 ? ~a : a) ? 31 - lz(sa < 0 ? ~a : a, 32) : ~0u) R32(
-                                            k_bfi,
-                                            bfiR(a, b, c,
-                                                 7)) R32(k_selp,
-                                                         sa < sb
-                                                             ? a
-                                                             : c) R32(k_slct, sc >= 0 ? a : b)
-                                            R32(k_addc, c + (a + b) + (u32)(((u64)a + b) >> 32)) R32(
-                                                k_subc,
-                                                c - (a - b) -
-                                                    (a <
-                                                     b)) R32(k_madc,
-                                                             (u32)(((u64)a * b) >> 32) +
-                                                                 (u32)(((u64)(a * b) + c) >>
-                                                                       32)) R64(k_add64, a + b)
-                                                R64(k_mul64,
-                                                    a * b) R64(k_mulhi64,
-                                                               (u64)(((__int128)sa * sb) >> 64))
-                                                    R64(k_mulhiu64, (u64)(((unsigned __int128)a * b) >> 64)) R64Z(
-                                                        k_div64,
-                                                        sb == -1
-                                                            ? 0 - a
-                                                            : (u64)(sa / sb)) R64Z(k_remu64, a % b)
-                                                        R64(k_shl64, (u32)b > 63 ? 0 : a << (u32)b) R64(
-                                                            k_shr64,
-                                                            (u64)(sa >>
-                                                                  ((u32)b > 63 ? 63 : (u32)b)))
-                                                            R64(k_popc64, pc(a)) R64(
-                                                                k_clz64,
-                                                                lz(a, 64)) R64(k_brev64,
-                                                                               (
-                                                                                   u64)rev((u32)a)
-                                                                                       << 32 |
-                                                                                   rev((u32)(a >> 32)))
-                                                                R64(k_wide,
-                                                                    (u64)((i64)(i32)a * (i32)b) +
-                                                                        c) R64(k_min64,
-                                                                               sa <
-                                                                                       sb
-                                                                                   ? a
-                                                                                   : b)
-                                                                    R64(k_mov2,
-                                                                        a << 32 | a >>
-                                                                                      32) R64(k_xor64,
-                                                                                              a ^ b)
-                                                                        R64(k_abs64, sa < 0 ? 0 - a : a) R64(
-                                                                            k_u16,
-                                                                            (u64)(i64)((i16)(u16)((u16)a *
-                                                                                                      (u16)
-                                                                                                          b +
+    R32(k_addsat, clamp32((i64)sa + sb))
+    R32(k_subsat, clamp32((i64)sa - sb))
+    R32(k_mullo, a * b) R32(k_mulhis, ((i64)sa * sb) >> 32) R32(k_mulhiu, ((u64)a * b) >> 32) R32(
+        k_mad,
+        a * b + c) R32(k_madhi,
+                       (u32)(((u64)a * b) >> 32) +
+                           c) R32(k_mul24,
+                                  (u32)(((i64)((i32)(a << 8) >> 8)) *
+                                        ((i32)(b << 8) >>
+                                         8))) R32(k_mad24, (a & 0xffffff) * (b & 0xffffff) + c)
+        R32Z(k_divs, sb == -1 ? 0 - a : sa / sb) R32Z(k_divu, a / b) R32Z(
+            k_rems,
+            sb == -1
+                ? 0
+                : sa %
+                      sb) R32Z(k_remu,
+                               a % b) R32(k_mins, sa < sb ? a : b)
+            R32(k_maxu, a > b ? a : b) R32(k_neg, 0 - a) R32(k_abs, sa < 0 ? 0 - a : a) R32(
+                k_sad, c + (sa < sb
+                                ? b - a
+                                : a - b)) R32(k_dp4a,
+                                              c + (u32)((i8)byteOf(a, 0) * (i8)byteOf(b, 0) +
+                                                        (i8)byteOf(a, 1) * (i8)byteOf(b, 1) +
+                                                        (i8)byteOf(a, 2) * (i8)byteOf(b, 2) +
+                                                        (i8)byteOf(a, 3) * (i8)byteOf(b, 3)))
+                R32(k_dp4au,
+                    c + byteOf(a, 0) * byteOf(b, 0) +
+                        byteOf(a, 1) * byteOf(b, 1) +
+                        byteOf(a, 2) * byteOf(b, 2) +
+                        byteOf(a, 3) *
+                            byteOf(b, 3)) R32(k_dp2a,
+                                              c + (u32)((i16)a * (i8)b +
+                                                        (i16)(a >> 16) *
+                                                            (i8)(b >> 8))) R32(k_and, a & b)
+                    R32(k_or, a | b) R32(k_xor, a ^ b) R32(k_not, ~a) R32(k_cnot, a == 0) R32(
+                        k_lop3,
+                        (a & b) | (~a &
+                                   c)) R32(k_lop3b, a ^ b ^ c) R32(k_shl, b > 31 ? 0 : a << b)
+                        R32(k_shru, b > 31 ? 0 : a >> b) R32(k_shrs, sa >> (b > 31 ? 31 : b)) R32(
+                            k_shfl,
+                            (c & 31) ? (b << (c & 31)) | (a >> (32 - (c & 31)))
+                                     : b) R32(k_shfr,
+                                              c >= 32
+                                                  ? b
+                                              : c ? (b << (32 - c)) | (a >> c)
+                                                  : a) R32(k_prmt, prm(a, b, c))
+                            R32(k_prmtf4e,
+                                prm(a, b,
+                                    (c & 3) == 0   ? 0x3210
+                                    : (c & 3) == 1 ? 0x4321
+                                    : (c & 3) == 2 ? 0x5432
+                                                   : 0x6543)) R32(k_bfeu, bfeU(a, b, c))
+                                R32(k_bfes, bfeS(a, b, c)) R32(k_brev, rev(a)) R32(
+                                    k_clz,
+                                    lz(a, 32)) R32(k_popc,
+                                                   pc(a)) R32(k_bfindu, a ? 31 - lz(a, 32) : ~0u)
+                                    R32(k_bfinds, (sa < 0 ? ~a : a) ? 31 - lz(sa < 0 ? ~a : a, 32) : ~0u) R32(
+                                        k_bfi,
+                                        bfiR(a, b, c,
+                                             7)) R32(k_selp,
+                                                     sa < sb
+                                                         ? a
+                                                         : c) R32(k_slct, sc >= 0 ? a : b)
+                                        R32(k_addc, c + (a + b) + (u32)(((u64)a + b) >> 32)) R32(
+                                            k_subc,
+                                            c - (a - b) -
+                                                (a <
+                                                 b)) R32(k_madc,
+                                                         (u32)(((u64)a * b) >> 32) +
+                                                             (u32)(((u64)(a * b) + c) >>
+                                                                   32)) R64(k_add64, a + b)
+                                            R64(k_mul64,
+                                                a * b) R64(k_mulhi64,
+                                                           (u64)(((__int128)sa * sb) >> 64))
+                                                R64(k_mulhiu64, (u64)(((unsigned __int128)a * b) >> 64)) R64Z(
+                                                    k_div64,
+                                                    sb == -1
+                                                        ? 0 - a
+                                                        : (u64)(sa / sb)) R64Z(k_remu64, a % b)
+                                                    R64(k_shl64, (u32)b > 63 ? 0 : a << (u32)b) R64(
+                                                        k_shr64,
+                                                        (u64)(sa >> ((u32)b > 63 ? 63 : (u32)b)))
+                                                        R64(k_popc64, pc(a)) R64(
+                                                            k_clz64,
+                                                            lz(a, 64)) R64(k_brev64,
+                                                                           (
+                                                                               u64)rev((u32)a)
+                                                                                   << 32 |
+                                                                               rev((u32)(a >> 32)))
+                                                            R64(k_wide,
+                                                                (u64)((i64)(i32)a * (i32)b) +
+                                                                    c) R64(k_min64, sa < sb ? a : b)
+                                                                R64(k_mov2, a << 32 | a >> 32) R64(
+                                                                    k_xor64, a ^ b)
+                                                                    R64(k_abs64, sa < 0 ? 0 - a : a) R64(
+                                                                        k_u16,
+                                                                        (u64)(i64)((i16)(u16)((u16)a *
                                                                                                   (u16)
-                                                                                                      b) >>
-                                                                                       3)) {
+                                                                                                      b +
+                                                                                              (u16)
+                                                                                                  b) >>
+                                                                                   3)) {
         const int n = 4096;
         auto a = ints32(n), b = ints32(n), c = ints32(n);
         for (int i = 0; i < n; ++i) {
