@@ -10,11 +10,7 @@ packages=(
     bible-kjv bible-kjv-text gnuplot-nox
 )
 if [[ "${1:-}" == --test ]]; then
-<<<<<<< HEAD
-    packages+=(libgtest-dev libgmock-dev libbenchmark-dev liblz4-dev libzstd-dev clang-format-14 clang-tidy-14 git)
-=======
-    packages+=(libgtest-dev libgmock-dev clang-format-14 clang-tidy-14 git)
->>>>>>> 6f43219 (lathe bench: every operation at models' sizes, cold caches, shares of peaks measured beside them)
+    packages+=(libgtest-dev libgmock-dev liblz4-dev libzstd-dev clang-format-14 clang-tidy-14 git)
 fi
 
 missing=()
