@@ -19,11 +19,22 @@ enum class SampleOrder {
     kSequential,  ///< as stored: validation
 };
 
+/// Where training takes its samples from.
+class Samples {
+  public:
+    virtual ~Samples() = default;
+
+    /// tokens[b, t] = input t and targets[b, t] = the token after it, of global sample
+    /// first_sample + b, for b in 0..count-1. Both spans have count x T elements.
+    virtual void fill(int64_t first_sample, int64_t count, std::span<int32_t> tokens,
+                      std::span<int32_t> targets) const = 0;
+};
+
 /// Cuts a split into samples of T + 1 consecutive tokens: sample window i is tokens
 /// [i T, i T + T], so windows share one token and every token but the first is a target once an
 /// epoch. Global sample s is window pi(s mod num_samples) of epoch s / num_samples. The dataset
 /// must outlive the loader. Any thread may call any member.
-class Loader {
+class Loader final : public Samples {
   public:
     /// Throws UsageError where the split holds less than one sample.
     Loader(const TokenDataset& dataset, int64_t sequence_length, uint64_t seed,
@@ -37,10 +48,8 @@ class Loader {
     /// The window (0..num_samples-1) of global sample `sample` >= 0.
     int64_t window(int64_t sample) const;
 
-    /// tokens[b, t] = input t and targets[b, t] = the token after it, of global sample
-    /// first_sample + b, for b in 0..count-1. Both spans have count x T elements.
     void fill(int64_t first_sample, int64_t count, std::span<int32_t> tokens,
-              std::span<int32_t> targets) const;
+              std::span<int32_t> targets) const override;
 
   private:
     const TokenDataset* dataset_;

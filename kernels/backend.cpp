@@ -35,6 +35,9 @@ void Backend::close_offloaded(OffloadWindow) {}
 void* Backend::allocate_offloaded_bytes(int64_t, const std::filesystem::path&) { return nullptr; }
 void Backend::free_offloaded_bytes(void*, int64_t) noexcept {}
 
+void Backend::label(const char*, std::string_view) {}
+void Backend::memory_changed(MemoryCategory, int64_t) noexcept {}
+
 void Backend::count_allocated(int64_t bytes, MemoryCategory category) {
     const auto index = static_cast<size_t>(category);
     usage_.current_bytes[index] += bytes;
@@ -43,6 +46,7 @@ void Backend::count_allocated(int64_t bytes, MemoryCategory category) {
         usage_.total_bytes += bytes;
         usage_.total_peak_bytes = std::max(usage_.total_peak_bytes, usage_.total_bytes);
     }
+    memory_changed(category, bytes);
 }
 
 void Backend::release(const Tensor& tensor, MemoryCategory category) noexcept {
@@ -50,6 +54,7 @@ void Backend::release(const Tensor& tensor, MemoryCategory category) noexcept {
     const bool offloaded = category == MemoryCategory::offloaded;
     usage_.current_bytes[static_cast<size_t>(category)] -= bytes;
     usage_.total_bytes -= offloaded ? 0 : bytes;
+    memory_changed(category, -bytes);
     if (bytes > 0 && offloaded) {
         free_offloaded_bytes(tensor.data(), bytes);
     } else if (bytes > 0) {

@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "kernels/buffer.h"
 #include "kernels/operations.h"
@@ -35,6 +36,8 @@ struct DeviceInfo {
     DType preferred_dtype =
         DType::f32;         ///< what `--dtype auto` means: bf16 only where it is faster
     bool offloads = false;  ///< whether there is memory beside its own: allocate_offloaded
+    bool computes =
+        true;  ///< false in a dry run: what is written is not kept, and what is read back is 0
 };
 
 /// Bytes in use now and at most so far, by category; a total's peak is the peak of the sum, not the
@@ -118,6 +121,10 @@ class Backend {
     /// blocked by them: what of communication is not hidden behind computing.
     virtual double exposed_communication_s() const { return exposed_communication_s_; }
 
+    /// Says what the work issued from now on is for ("backward", "blocks.3"), to those that keep a
+    /// record of it. `phase` must be a literal.
+    virtual void label(const char* phase, std::string_view unit);
+
     // Operations: run(op) checks the arguments and issues the operation; workspace_bytes(op) is
     // what its `workspace` must hold, and depends on shapes and types only.
 
@@ -139,6 +146,9 @@ class Backend {
     /// offloads.
     virtual void* allocate_offloaded_bytes(int64_t bytes, const std::filesystem::path& folder);
     virtual void free_offloaded_bytes(void* data, int64_t bytes) noexcept;
+
+    /// Called after each allocation (`bytes` > 0) and each release (< 0).
+    virtual void memory_changed(MemoryCategory category, int64_t bytes) noexcept;
 
 #define LATHE_DECLARE_EXECUTE(Operation) \
     virtual void execute(const Operation& op, Stream stream) = 0;

@@ -35,6 +35,7 @@ void Transformer::forward_backward(ParamAccess& access, const Tensor& tokens, co
     backward_blocks(access, saved, d);
 
     const int unit = context_.layout.embedding_unit();
+    label("backward", unit);
     {
         const AcquiredUnit acquired(access, unit);
         embedding_backward(context_, EmbeddingTensors(view(unit, acquired.row())),
@@ -124,6 +125,10 @@ void Transformer::check_tokens(const Tensor& tokens) const {
                 context_.config.sequence_length);
 }
 
+void Transformer::label(const char* phase, int unit) {
+    context_.backend.label(phase, context_.layout.units()[static_cast<size_t>(unit)].name);
+}
+
 UnitView Transformer::view(int unit, const Tensor& row) const {
     return UnitView(context_.layout, unit, row);
 }
@@ -154,6 +159,7 @@ void Transformer::with_head(ParamAccess& access, Use use) {
 Buffer Transformer::embed(ParamAccess& access, const Tensor& tokens, int64_t first_position,
                           NormSaved& norm) {
     const int unit = context_.layout.embedding_unit();
+    label("forward", unit);
     const AcquiredUnit acquired(access, unit);
     return embedding_forward(context_, EmbeddingTensors(view(unit, acquired.row())), tokens,
                              first_position, norm);
@@ -163,6 +169,7 @@ Buffer Transformer::forward_blocks(ParamAccess& access, Buffer x, Keep keep,
                                    std::vector<BlockSaved>& saved) {
     for (int64_t layer = 0; layer < context_.config.layers; ++layer) {
         const int unit = context_.layout.block_unit(layer);
+        label("forward", unit);
         const AcquiredUnit acquired(access, unit);
         BlockSaved block_saved;
         x = block(unit, acquired.row()).forward(std::move(x), keep, block_saved);
@@ -176,6 +183,7 @@ Buffer Transformer::forward_blocks(ParamAccess& access, Buffer x, Keep keep,
 Buffer Transformer::head_backward(ParamAccess& access, Buffer x, const Tensor& targets,
                                   float loss_scale, const Tensor& losses) {
     const int final_unit = context_.layout.final_unit();
+    label("head", final_unit);
     const Tensor embedding_gradients = context_.config.tied_embeddings
                                            ? access.gradients(context_.layout.embedding_unit())
                                            : Tensor();
@@ -193,6 +201,7 @@ void Transformer::backward_blocks(ParamAccess& access, std::vector<BlockSaved>& 
                                   const Tensor& d) {
     for (int64_t layer = context_.config.layers - 1; layer >= 0; --layer) {
         const int unit = context_.layout.block_unit(layer);
+        label("backward", unit);
         {
             const AcquiredUnit acquired(access, unit);
             block(unit, acquired.row())

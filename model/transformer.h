@@ -59,6 +59,7 @@ class Transformer {
 
   private:
     void check_tokens(const Tensor& tokens) const;
+    void label(const char* phase, int unit);
     UnitView view(int unit, const Tensor& row) const;
     Block block(int unit, const Tensor& row);
     HeadTensors head_tensors(const Tensor& embedding_row, const Tensor& final_row) const;

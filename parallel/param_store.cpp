@@ -9,6 +9,10 @@ namespace {
 
 constexpr int64_t kNone = -1;
 
+/// So many elements are initialized at once: 4 MiB on the host, and on the device where they are
+/// rounded.
+constexpr int64_t kInitializedElements = int64_t{1} << 20;
+
 /// The rows of OptimizerRows.
 enum OptimizerRow { kFirstMoment, kSecondMoment, kMaster };
 
@@ -107,6 +111,7 @@ void ParamStore::zero_padding(int unit, const Tensor& gradient) {
 }
 
 double ParamStore::squared_gradient_norm() {
+    backend_.label("gradient norm", "");
     reducer_->finish(step_);
     std::vector<double> mine;
     for (int unit = 0; unit < layout_.num_units(); ++unit) {
@@ -170,6 +175,7 @@ void ParamStore::update(const OptimizerStep& step) {
     OptimizerStep undecayed = step;
     undecayed.weight_decay = 0.0;
     for (int unit = 0; unit < layout_.num_units(); ++unit) {
+        backend_.label("optimizer", layout_.units()[static_cast<size_t>(unit)].name);
         const Buffer gradient = reducer_->take(unit, step_);
         const Range range = sharding_.optimizer_range(unit_size(unit));
         const int64_t decayed_end = layout_.units()[static_cast<size_t>(unit)].decayed_end;
@@ -321,12 +327,16 @@ void ParamStore::write(int unit, ParamState state, int64_t first, std::span<cons
 }
 
 void ParamStore::initialize(const ModelConfig& config, uint64_t seed) {
+    std::vector<float> values;
     for (int unit = 0; unit < layout_.num_units(); ++unit) {
         for (const ParamState state : {ParamState::parameters, ParamState::master}) {
-            for (const Range piece : optimizer_.pieces(held_range(unit, state, sharding_.rank()))) {
-                std::vector<float> values(static_cast<size_t>(piece.size()));
-                lathe::initialize(layout_, config, unit, piece.begin, seed, values);
-                write(unit, state, piece.begin, values);
+            const Range here = held_range(unit, state, sharding_.rank());
+            for (int64_t begin = here.begin; begin < here.end; begin += kInitializedElements) {
+                values.resize(static_cast<size_t>(std::min(kInitializedElements, here.end - begin)));
+                if (backend_.device().computes) {
+                    lathe::initialize(layout_, config, unit, begin, seed, values);
+                }
+                write(unit, state, begin, values);
             }
         }
         for (const ParamState state : {ParamState::first_moment, ParamState::second_moment}) {

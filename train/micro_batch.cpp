@@ -15,10 +15,10 @@ MicroBatch::MicroBatch(Backend& backend, int64_t batch, int64_t sequence_length)
     host_losses_.resize(size);
 }
 
-void MicroBatch::load(const Loader& loader, int64_t first_sample, int64_t count) {
+void MicroBatch::load(const Samples& samples, int64_t first_sample, int64_t count) {
     count_ = count;
     const auto used = static_cast<size_t>(tokens().size());
-    loader.fill(first_sample, count, std::span(host_tokens_).first(used),
+    samples.fill(first_sample, count, std::span(host_tokens_).first(used),
                 std::span(host_targets_).first(used));
     backend_.copy_from_host(tokens(), host_tokens_.data());
     backend_.copy_from_host(targets(), host_targets_.data());

@@ -13,8 +13,8 @@ class MicroBatch {
   public:
     MicroBatch(Backend& backend, int64_t batch, int64_t sequence_length);
 
-    /// Loads samples [first_sample, first_sample + count) of the loader, count <= batch.
-    void load(const Loader& loader, int64_t first_sample, int64_t count);
+    /// Loads samples [first_sample, first_sample + count) of the source, count <= batch.
+    void load(const Samples& samples, int64_t first_sample, int64_t count);
 
     Tensor tokens() const { return tokens_.tensor().slice(0, count_); }
     Tensor targets() const { return targets_.tensor().slice(0, count_); }

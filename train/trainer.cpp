@@ -22,11 +22,11 @@ bool all_finite(Backend& backend, const Tensor& value) {
 
 }  // namespace
 
-Trainer::Trainer(const RunConfig& config, Backend& backend, DType compute, const Loader& loader,
+Trainer::Trainer(const RunConfig& config, Backend& backend, DType compute, const Samples& samples,
                  Communicator& world)
     : config_(config),
       backend_(backend),
-      loader_(loader),
+      samples_(samples),
       layout_(config.model),
       groups_(world, config.parallel),
       params_(layout_, backend, groups_, compute, with_offload_folder(config)),
@@ -60,7 +60,7 @@ std::vector<double> Trainer::run_micro_batches() {
             model_.follow_forward_backward(params_);
             continue;
         }
-        batch_.load(loader_, first_sample(round + world().rank()), config_.train.micro_batch);
+        batch_.load(samples_, first_sample(round + world().rank()), config_.train.micro_batch);
         model_.forward_backward(params_, batch_.tokens(), batch_.targets(), loss_scale,
                                 batch_.losses());
         mine.push_back(batch_.sum_losses());
@@ -117,7 +117,7 @@ std::string Trainer::find_bad_activation(int64_t micro_batch) {
             looking = false;
         }
     });
-    batch_.load(loader_, first_sample(micro_batch), config_.train.micro_batch);
+    batch_.load(samples_, first_sample(micro_batch), config_.train.micro_batch);
     model_.evaluate(params_, batch_.tokens(), batch_.targets(), batch_.losses());
     model_.set_probe({});
     return found;

@@ -37,10 +37,9 @@ struct StepResult {
 
 class Trainer {
   public:
-    /// `config.model` is complete and valid. The loader gives samples of
-    /// config.train.sequence_length tokens. Global micro-batch i of a step is run by rank i mod
+    /// `config.model` is complete and valid. `samples` are of config.train.sequence_length tokens. Global micro-batch i of a step is run by rank i mod
     /// world.size(). Every rank calls the same functions in the same order.
-    Trainer(const RunConfig& config, Backend& backend, DType compute, const Loader& loader,
+    Trainer(const RunConfig& config, Backend& backend, DType compute, const Samples& samples,
             Communicator& world);
 
     /// Parameters from the seed, moments zero.
@@ -68,7 +67,7 @@ class Trainer {
 
     const RunConfig& config_;
     Backend& backend_;
-    const Loader& loader_;
+    const Samples& samples_;
     ParamLayout layout_;
     ProcessGroups groups_;
     ParamStore params_;
