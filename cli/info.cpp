@@ -7,6 +7,8 @@
 
 #include "cli/commands.h"
 #include "cli/run_options.h"
+#include "kernels/files.h"
+#include "plan/calibration.h"
 #include "train/device.h"
 #include "train/matmul_ceiling.h"
 
@@ -16,6 +18,7 @@ namespace {
 struct InfoOptions {
     std::string version;
     RunOverrides device;
+    std::string hardware_file;
     bool json = false;
 };
 
@@ -59,8 +62,23 @@ void print_text(const std::string& version, const DeviceReport& report) {
     fmt::print("memory           {:.1f} GB/s\n", report.bytes_per_second / 1e9);
 }
 
+/// This CPU as lathe plan --hardware FILE takes it.
+void describe(const DeviceConfig& config, const InfoOptions& options) {
+    const DType compute = compute_dtype(config, *make_backend(config));
+    const Hardware hardware = measure_this_cpu(static_cast<int>(config.threads), compute);
+    write_file(options.hardware_file,
+               to_toml(hardware, fmt::format("# Measured by lathe {} info on {} threads, computing "
+                                             "in {}. Links between nodes and their latencies are "
+                                             "assumed.\n\n",
+                                             options.version, hardware.cores, name_of(compute))));
+}
+
 int run_info(const InfoOptions& options) {
-    const DeviceReport report = measure(load_run_config(std::nullopt, options.device).device);
+    const DeviceConfig config = load_run_config(std::nullopt, options.device).device;
+    if (!options.hardware_file.empty()) {
+        describe(config, options);
+    }
+    const DeviceReport report = measure(config);
     if (options.json) {
         print_json(options.version, report);
     } else {
@@ -76,9 +94,18 @@ void add_info(CLI::App& app, Action& action) {
         "info", "Show the device, and measure its matrix products and its memory.");
     auto options = std::make_shared<InfoOptions>();
     options->version = app.version();
+    CLI::Option* const hardware =
+        command
+            ->add_option("--hardware", options->hardware_file,
+                         "measure each kind of operation too, and write a description of this CPU "
+                         "for lathe plan")
+            ->type_name("FILE");
     for (const RunField& field : run_fields()) {
-        if (field.key == "device" || field.key == "threads") {
-            add_field_option(*command, field, options->device);
+        if (field.section == "device") {
+            CLI::Option* const option = add_field_option(*command, field, options->device);
+            if (field.key == "dtype") {
+                option->needs(hardware);  // the rest is measured in both types
+            }
         }
     }
     command->add_flag("--json", options->json, "as JSON");

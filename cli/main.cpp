@@ -47,6 +47,7 @@ int run(int argc, char** argv) {
     lathe::add_logits(app, action);
     lathe::add_bench(app, action);
     lathe::add_info(app, action);
+    lathe::add_plan(app, action);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

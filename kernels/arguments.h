@@ -40,25 +40,32 @@ class Arguments {
     /// The operation's compute type is that of this argument.
     DType compute(const char* name, const Tensor& tensor) const {
         require(static_cast<bool>(tensor), "{} is missing", name);
-        require(is_compute(tensor.dtype()), "{} is {}, should be of f32, bf16 or f64", name,
-                describe(tensor));
+        if (!is_compute(tensor.dtype())) [[unlikely]] {
+            require(false, "{} is {}, should be of f32, bf16 or f64", name, describe(tensor));
+        }
         return tensor.dtype();
     }
 
     /// The argument's dimensions are read, so they must be exactly this many.
     void rank(const char* name, const Tensor& tensor, int rank, const char* shape) const {
         require(static_cast<bool>(tensor), "{} is missing", name);
-        require(tensor.shape().rank() == rank, "{} is {}, should have the {} dimensions {}", name,
-                describe(tensor), rank, shape);
+        if (tensor.shape().rank() != rank) [[unlikely]] {
+            require(false, "{} is {}, should have the {} dimensions {}", name, describe(tensor),
+                    rank, shape);
+        }
     }
 
     /// Leading dimensions may be flattened or not; of a vector only the size matters.
     void expect(const char* name, const Tensor& tensor, DType dtype, const Shape& shape) const {
+        const bool same_columns = shape.rank() == 1 || tensor.columns() == shape[shape.rank() - 1];
+        if (tensor && tensor.dtype() == dtype && tensor.size() == shape.size() && same_columns)
+            [[likely]] {
+            return;
+        }
         require(static_cast<bool>(tensor), "{} is missing, should be {} {}", name, name_of(dtype),
                 shape.text());
-        const bool same_columns = shape.rank() == 1 || tensor.columns() == shape[shape.rank() - 1];
-        require(tensor.dtype() == dtype && tensor.size() == shape.size() && same_columns,
-                "{} is {}, should be {} {}", name, describe(tensor), name_of(dtype), shape.text());
+        fail("{}: {} is {}, should be {} {}", operation_, name, describe(tensor), name_of(dtype),
+             shape.text());
     }
 
     void input(const char* name, const Tensor& tensor, DType dtype, const Shape& shape) {

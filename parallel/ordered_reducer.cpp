@@ -24,7 +24,8 @@ class OrderedReducer final : public GradientReducer {
           compute_(backend),
           communication_(backend),
           in_flight_(backend),
-          sums_(static_cast<size_t>(layout.num_units())) {}
+          sums_(static_cast<size_t>(layout.num_units())),
+          owned_(static_cast<size_t>(layout.num_units())) {}
 
     void add(int unit, Buffer gradient, int num_active, int64_t step) override {
         if (gradient && exchange_dtype_ != accumulation_) {
@@ -112,17 +113,25 @@ class OrderedReducer final : public GradientReducer {
         return std::max<int64_t>(1, wanted / kChunkElements) * kChunkElements;
     }
 
-    int64_t largest_owned(int unit) const {
+    int64_t largest_owned(int unit) {
         int64_t most = 0;
-        for (int rank = 0; rank < sharding_.world_size(); ++rank) {
-            most = std::max(most, sharding_.owned(unit_size(unit), rank).size());
+        for (const Range owned : owned_ranges(unit)) {
+            most = std::max(most, owned.size());
         }
         return most;
     }
 
-    /// The part of a rank's owned range that lies at `piece`, counted from the range's start.
-    Range piece_of(int unit, int rank, Range piece) const {
-        const Range owned = sharding_.owned(unit_size(unit), rank);
+    /// What each rank owns of a unit, found once: exchanges ask for it often.
+    const std::vector<Range>& owned_ranges(int unit) {
+        std::vector<Range>& ranges = owned_[static_cast<size_t>(unit)];
+        for (int rank = static_cast<int>(ranges.size()); rank < sharding_.world_size(); ++rank) {
+            ranges.push_back(sharding_.owned(unit_size(unit), rank));
+        }
+        return ranges;
+    }
+
+    /// The part of an owned range that lies at `piece`, counted from the range's start.
+    static Range piece_of(Range owned, Range piece) {
         return intersect(owned, {owned.begin + piece.begin, owned.begin + piece.end});
     }
 
@@ -132,13 +141,15 @@ class OrderedReducer final : public GradientReducer {
     Buffer exchange(int unit, const Tensor& gradient, Range piece, int num_active, int64_t step,
                     bool assign) {
         const int me = sharding_.rank();
-        const Range mine = piece_of(unit, me, piece);
+        const std::vector<Range>& owned = owned_ranges(unit);
+        const Range mine = piece_of(owned[static_cast<size_t>(me)], piece);
         std::vector<Tensor> send(static_cast<size_t>(sharding_.world_size()));
         std::vector<Tensor> receive(send.size());
         std::vector<Tensor> contributions;
         Buffer staging =
             backend_.allocate({std::max(num_active - (me < num_active ? 1 : 0), 0), mine.size()},
                               exchange_dtype_, MemoryCategory::communication);
+        const Tensor arrived = staging.tensor().flat();
         int64_t arrival = 0;
         for (int rank = 0; rank < sharding_.world_size(); ++rank) {
             if (rank == me) {
@@ -148,21 +159,21 @@ class OrderedReducer final : public GradientReducer {
                 continue;
             }
             if (me < num_active) {
-                send[static_cast<size_t>(rank)] = slice(gradient, piece_of(unit, rank, piece));
+                send[static_cast<size_t>(rank)] =
+                    slice(gradient, piece_of(owned[static_cast<size_t>(rank)], piece));
             }
             if (rank < num_active) {
-                receive[static_cast<size_t>(rank)] =
-                    staging.tensor().slice(arrival, arrival + 1).flat();
+                receive[static_cast<size_t>(rank)] = arrived.slice(arrival, arrival + mine.size());
                 contributions.push_back(receive[static_cast<size_t>(rank)]);
-                ++arrival;
+                arrival += mine.size();
             }
         }
         if (sharding_.world_size() > 1) {
             groups_.world().all_to_all(send, receive, label(unit, step));
         }
         if (!mine.empty()) {
-            const Range whole = sharding_.owned(unit_size(unit), me);
-            const Tensor sum = slice(sums_[static_cast<size_t>(unit)], mine, whole.begin);
+            const Tensor sum =
+                slice(sums_[static_cast<size_t>(unit)], mine, owned[static_cast<size_t>(me)].begin);
             communication_.run(
                 Accumulate{.sum = sum, .contributions = contributions, .assign = assign},
                 Stream::communication);
@@ -181,6 +192,7 @@ class OrderedReducer final : public GradientReducer {
     Workspace communication_;
     InFlight in_flight_;
     std::vector<Buffer> sums_;
+    std::vector<std::vector<Range>> owned_;  ///< by unit and rank
 };
 
 }  // namespace
