@@ -25,9 +25,9 @@ std::string unknown_option_text(const CLI::App& command, const std::string& comm
                                        : fmt::format("did you mean {}?", nearest));
 }
 
-std::string unknown_command_text(const CLI::App& app, const std::string& argument) {
+std::string unknown_command_text(const CLI::App& parent, const std::string& argument) {
     std::vector<std::string> known;
-    for (const CLI::App* command : app.get_subcommands({})) {
+    for (const CLI::App* command : parent.get_subcommands({})) {
         known.push_back(command->get_name());
     }
     const std::string nearest = nearest_name(argument, known);
@@ -39,9 +39,13 @@ std::string unknown_command_text(const CLI::App& app, const std::string& argumen
 }  // namespace
 
 std::string parse_error_text(const CLI::App& app, const CLI::ParseError& error) {
-    const auto commands = app.get_subcommands();
-    const CLI::App& command = commands.empty() ? app : *commands.front();
-    const std::string command_line = commands.empty() ? "lathe" : "lathe " + command.get_name();
+    const CLI::App* innermost = &app;
+    std::string command_line = "lathe";
+    while (!innermost->get_subcommands().empty()) {
+        innermost = innermost->get_subcommands().front();
+        command_line += " " + innermost->get_name();
+    }
+    const CLI::App& command = *innermost;
     const auto remaining = app.remaining(true);
     const auto option = std::find_if(remaining.begin(), remaining.end(), [](const auto& argument) {
         return argument.starts_with("-") && argument != "--";
@@ -49,8 +53,8 @@ std::string parse_error_text(const CLI::App& app, const CLI::ParseError& error) 
     if (option != remaining.end()) {
         return unknown_option_text(command, command_line, *option);
     }
-    if (!remaining.empty() && commands.empty()) {
-        return unknown_command_text(app, remaining.front());
+    if (!remaining.empty() && !command.get_subcommands({}).empty()) {
+        return unknown_command_text(command, remaining.front());
     }
     if (!remaining.empty()) {
         return fmt::format("{}: unknown argument; see {} --help", remaining.front(), command_line);

@@ -104,6 +104,7 @@ std::string remedy_text(const PlanReport& report, const Budget& budget) {
 int run_plan(const PlanOptions& options) {
     const Plan plan = plan_of(options);
     const Budget budget = budget_of(options, plan);
+    LATHE_CHECK_USAGE(options.best >= 1, "--best {}: must be at least 1", options.best);
     if (options.search) {
         const std::vector<PlanReport> reports = search(plan, budget);
         fmt::print("{}", options.json ? search_json(reports)

@@ -36,9 +36,31 @@ class Calibration {
   private:
     using Points = std::vector<std::pair<double, double>>;
 
+    /// Of varied numbers: a processor may clock higher on zeros than on what training gives it.
     Tensor tensor(Shape shape, DType dtype) {
-        buffers_.push_back(backend_.allocate(shape, dtype, MemoryCategory::workspace));
-        backend_.fill_zero(buffers_.back(), Stream::compute);
+        std::vector<float> values(static_cast<size_t>(shape.size()));
+        for (size_t i = 0; i < values.size(); ++i) {
+            values[i] =
+                static_cast<float>(static_cast<uint32_t>(i) * 2654435769U) * 0x1p-32F - 0.5F;
+        }
+        Buffer exact = backend_.allocate(shape, DType::f32, MemoryCategory::workspace);
+        backend_.copy_from_host(exact, values.data());
+        if (dtype != DType::f32) {
+            Buffer rounded = backend_.allocate(shape, dtype, MemoryCategory::workspace);
+            workspace_.run(Cast{.x = exact, .y = rounded});
+            exact = std::move(rounded);
+        }
+        buffers_.push_back(std::move(exact));
+        return buffers_.back();
+    }
+    /// i32, from 0 to `limit` - 1.
+    Tensor indices(int64_t count, int64_t limit) {
+        std::vector<int32_t> values(static_cast<size_t>(count));
+        for (size_t i = 0; i < values.size(); ++i) {
+            values[i] = static_cast<int32_t>(static_cast<int64_t>(i) * 7919 % limit);
+        }
+        buffers_.push_back(backend_.allocate({1, count}, DType::i32, MemoryCategory::workspace));
+        backend_.copy_from_host(buffers_.back(), values.data());
         return buffers_.back();
     }
     Tensor activation(Shape shape) { return tensor(shape, compute_); }
@@ -177,7 +199,7 @@ class Calibration {
             const Tensor logits = statistic({512, vocabulary});
             const Tensor d_logits =
                 compute_ == DType::bf16 ? activation({512, vocabulary}) : logits;
-            const Tensor targets = tensor({512}, DType::i32);
+            const Tensor targets = indices(512, vocabulary);
             const Tensor losses = statistic({512});
             points.push_back(reached(CrossEntropy{.logits = logits,
                                                   .targets = targets,
@@ -192,12 +214,7 @@ class Calibration {
     void embeddings() {
         constexpr int64_t kVocabulary = 16384;
         constexpr int64_t kWidth = 512;
-        const Tensor tokens = tensor({1, kRows}, DType::i32);
-        std::vector<int32_t> spread(kRows);
-        for (size_t i = 0; i < spread.size(); ++i) {
-            spread[i] = static_cast<int32_t>(i * 7919 % kVocabulary);
-        }
-        backend_.copy_from_host(tokens, spread.data());
+        const Tensor tokens = indices(kRows, kVocabulary);
         const Tensor y = activation({1, kRows, kWidth});
         const Tensor table = activation({kVocabulary, kWidth});
         const Tensor d_table = statistic({kVocabulary, kWidth});

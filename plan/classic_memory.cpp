@@ -19,7 +19,10 @@ std::array<BytesPerParameter, 3> kinds() {
     return {classic_f32(), classic_mixed(), classic_8bit()};
 }
 
-std::string gigabytes(double bytes) { return fmt::format("{:.3g} GB", bytes / kGigabyte); }
+std::string gigabytes(double bytes) {
+    return bytes < kGigabyte ? fmt::format("{:.3g} GB", bytes / kGigabyte)
+                             : fmt::format("{:.1f} GB", bytes / kGigabyte);
+}
 
 }  // namespace
 

@@ -192,23 +192,64 @@ void DryBackend::copy_to_host(void* destination, const Tensor& source) {
     synchronize(Stream::compute);
 }
 
+/// The closed slot that was used longest ago, or a new one while there are few, or all are open.
+DryBackend::OffloadSlot& DryBackend::take_slot(int64_t bytes) {
+    const size_t count = slots_.size();
+    size_t chosen = count;
+    for (size_t i = 0; i < count && count >= target_.offload_slots() && chosen == count; ++i) {
+        const size_t candidate = (next_slot_ + i) % count;
+        chosen = slots_[candidate].is_open ? count : candidate;
+    }
+    if (chosen == count) {
+        slots_.emplace_back();
+    }
+    next_slot_ = chosen + 1;
+    OffloadSlot& slot = slots_[chosen];
+    if (slot.memory.tensor().bytes() < bytes) {
+        slot.memory.reset();
+        slot.memory = allocate({(bytes + 3) / 4}, DType::f32, MemoryCategory::workspace);
+    }
+    return slot;
+}
+
 OffloadWindow DryBackend::open_offloaded(const Tensor& part, OffloadUse use) {
     const double seconds = speed_.host_seconds(static_cast<double>(part.bytes()));
-    if (!target_.stages_offloaded()) {
+    if (target_.offload_slots() == 0) {
         occupy("open_offloaded", Stream::compute, seconds, seconds);
         return Backend::open_offloaded(part, use);
     }
-    OffloadWindow window = {.part = part, .use = use, .tensor = {}, .staging = {}};
-    window.staging = allocate(part.shape(), part.dtype(), MemoryCategory::optimizer);
-    window.tensor = window.staging;
-    occupy("open_offloaded", Stream::compute, seconds, seconds);
-    return window;
+    if (part.size() == 0) {
+        return {.part = part, .use = use, .tensor = part, .staging = {}};
+    }
+    OffloadSlot& slot = take_slot(part.bytes());
+    slot.is_open = true;
+    fill_s_ = std::max({fill_s_, slot.free_s, host_s_}) + seconds;
+    clock(Stream::compute) = std::max(clock(Stream::compute), fill_s_);
+    return {.part = part,
+            .use = use,
+            .tensor = Tensor(slot.memory.tensor().data(), part.dtype(), part.shape()),
+            .staging = {}};
 }
 
 void DryBackend::close_offloaded(OffloadWindow window) {
-    if (window.use == OffloadUse::change) {
-        const double seconds = speed_.host_seconds(static_cast<double>(window.part.bytes()));
-        occupy("close_offloaded", Stream::compute, seconds, seconds);
+    const double seconds = speed_.host_seconds(static_cast<double>(window.part.bytes()));
+    const bool changed = window.use == OffloadUse::change;
+    if (target_.offload_slots() == 0) {
+        occupy("close_offloaded", Stream::compute, changed ? seconds : 0.0,
+               changed ? seconds : 0.0);
+        return;
+    }
+    const auto slot = std::find_if(slots_.begin(), slots_.end(), [&](const OffloadSlot& one) {
+        return one.is_open && one.memory.tensor().data() == window.tensor.data();
+    });
+    if (slot == slots_.end()) {
+        return;  // an empty part
+    }
+    slot->is_open = false;
+    slot->free_s = clock(Stream::compute);
+    if (changed) {
+        write_back_s_ = std::max(write_back_s_, slot->free_s) + seconds;
+        slot->free_s = write_back_s_;
     }
 }
 

@@ -81,6 +81,14 @@ class DryBackend final : public Backend {
     static constexpr uintptr_t kFirstAddress = uintptr_t{1} << 56;
     static constexpr uintptr_t kAlignment = 256;
 
+    /// Device memory that offloaded memory passes through.
+    struct OffloadSlot {
+        Buffer memory;
+        double free_s = 0.0;  ///< when what was closed last needs it no more
+        bool is_open = false;
+    };
+
+    OffloadSlot& take_slot(int64_t bytes);
     void* take_address(int64_t bytes);
     void end_allocation(void* data) noexcept;
     void host_waits_until(double time_s, bool for_communication);
@@ -100,12 +108,16 @@ class DryBackend final : public Backend {
     double host_s_ = 0.0;
     std::array<double, 2> clocks_s_{};
     std::vector<double> events_s_;
+    double fill_s_ = 0.0;        ///< clock of the copies from offloaded memory
+    double write_back_s_ = 0.0;  ///< and of those to it
     WorkTotals totals_;
     DryRecord record_;
     std::string_view last_what_ = "start";
     uintptr_t next_address_ = kFirstAddress;
     uintptr_t last_address_ = 0;  ///< of the allocation that memory_changed tells of next
     std::unordered_map<uintptr_t, size_t> living_;  ///< address to index in record_.allocations
+    std::vector<OffloadSlot> slots_;
+    size_t next_slot_ = 0;
 };
 
 }  // namespace lathe

@@ -4,6 +4,7 @@
 
 #include "parallel/single_communicator.h"
 #include "plan/dry_communicator.h"
+#include "train/run_fields.h"
 #include "train/trainer.h"
 
 namespace lathe {
@@ -133,6 +134,12 @@ void Plan::validate() const {
     LATHE_CHECK_USAGE(config.train.global_batch % config.train.micro_batch == 0,
                       "global-batch = {}: must be a multiple of micro-batch = {}",
                       config.train.global_batch, config.train.micro_batch);
+    for (const RunField& field : run_fields()) {
+        const std::string device = field.key == "device" ? field.get(config) : "\"auto\"";
+        LATHE_CHECK_USAGE(device == "\"auto\"" || device == quoted_text(hardware.target),
+                          "device = {}: {} is planned for the device {}; leave it out", device,
+                          hardware.name, hardware.target);
+    }
     config.model.validate();
     config.parallel.validate(ranks);
 }

@@ -12,8 +12,9 @@ class DryTarget {
   public:
     virtual ~DryTarget() = default;
 
-    /// Offloaded memory is reached through staging buffers, not where it lies.
-    virtual bool stages_offloaded() const = 0;
+    /// Staging buffers through which offloaded memory is reached, taken in turn; 0: it is reached
+    /// where it lies.
+    virtual size_t offload_slots() const = 0;
 
 #define LATHE_DECLARE_WORKSPACE(Operation) \
     virtual int64_t workspace_bytes(const Operation& op) const = 0;

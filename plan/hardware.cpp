@@ -198,9 +198,34 @@ Hardware read_hardware(Reader reader) {
     return hardware;
 }
 
+/// Adds what `root` leaves out of the shipped description that it is like.
+void complete_from_like(toml::table& root, const std::string& file) {
+    toml::table* device = root["device"].as_table();
+    const toml::node* like = device == nullptr ? nullptr : device->get("like");
+    if (like == nullptr) {
+        return;
+    }
+    const std::string name = like->value_or(std::string());
+    const auto shipped = shipped_hardware();
+    const auto base = std::find_if(shipped.begin(), shipped.end(),
+                                   [&](const ShippedHardware& each) { return each.name == name; });
+    LATHE_CHECK_USAGE(base != shipped.end(), "{}:{}: like = {}: must be one of {}", file,
+                      like->source().begin.line, name, fmt::join(hardware_names(), ", "));
+    for (const auto& [section, node] : toml::parse(base->text)) {
+        if (root[section].as_table() == nullptr) {
+            root.insert(section, toml::table());
+        }
+        for (const auto& [key, value] : *node.as_table()) {
+            root[section].as_table()->insert(key, value);
+        }
+    }
+    root["device"].as_table()->erase("like");
+}
+
 Hardware parse_hardware(const std::string& text, const std::string& file) {
     try {
-        const toml::table root = toml::parse(text, file);
+        toml::table root = toml::parse(text, file);
+        complete_from_like(root, file);
         return read_hardware(Reader(root, file));
     } catch (const toml::parse_error& error) {
         fail_usage("{}:{}: {}", file, error.source().begin.line, error.description());

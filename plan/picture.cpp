@@ -24,14 +24,17 @@ constexpr int kColumns = 600;  ///< of time that are told apart
 constexpr const char* kCategoryColors[kNumMemoryCategories] = {
     "#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#a463f2", "#9c6b4e", "#dddddd"};
 
-/// By phase; communication has its own.
+constexpr const char* kExchangeColor = "#a463f2";
+constexpr std::pair<const char*, const char*> kPhases[] = {{"forward", "#6cc5b0"},
+                                                           {"head", "#efb118"},
+                                                           {"backward", "#4269d0"},
+                                                           {"gradient norm", "#ff8ab7"},
+                                                           {"optimizer", "#ff725c"}};
+
 const char* color_of(const WorkSpan& span, const WorkLabel& label) {
     if (span.stream == Stream::communication) {
-        return "#a463f2";
+        return kExchangeColor;
     }
-    constexpr std::pair<const char*, const char*> kPhases[] = {
-        {"forward", "#6cc5b0"},       {"head", "#efb118"},      {"backward", "#4269d0"},
-        {"gradient norm", "#ff8ab7"}, {"optimizer", "#ff725c"}, {"setup", "#bbbbbb"}};
     for (const auto& [phase, color] : kPhases) {
         if (std::strcmp(label.phase, phase) == 0) {
             return color;
@@ -185,6 +188,12 @@ std::string step_picture(const PlanReport& report) {
     draw_memory(svg, report, axis);
     draw_stream(svg, record, axis, Stream::compute, kStreamTop);
     draw_stream(svg, record, axis, Stream::communication, kStreamTop + kStreamHeight + 24.0);
+    double legend = kLeft;
+    for (const auto& [phase, color] : kPhases) {
+        svg.rectangle({legend, kStreamTop - 20.0}, 10.0, 10.0, color);
+        svg.text({legend + 14.0, kStreamTop - 11.0}, phase);
+        legend += 30.0 + 7.5 * static_cast<double>(std::strlen(phase));
+    }
     const double bottom = kStreamTop + 2.0 * (kStreamHeight + 24.0) + 20.0;
     for (int tick = 0; tick <= 8; ++tick) {
         const double time_s = (axis.end_s - axis.begin_s) * tick / 8.0;

@@ -186,8 +186,8 @@ std::string bytes_text(double bytes) {
 }
 
 std::string seconds_text(double seconds) {
-    if (seconds < 0.1) {
-        return fmt::format("{:.2f} ms", 1e3 * seconds);
+    if (seconds < 1.0) {
+        return fmt::format("{:.4g} ms", 1e3 * seconds);
     }
     if (seconds < 600.0) {
         return fmt::format("{:.2f} s", seconds);

@@ -114,6 +114,33 @@ TEST_F(BadInput, ImpossibleShapes) {
     expect_refused(train({"--preset", "gpt3"}), {"preset", "gpt3", "gpt2-124m"});
 }
 
+TEST_F(BadInput, Plans) {
+    const auto plan = [](std::vector<std::string> more) {
+        more.insert(more.begin(), {"plan", "--preset", "llama-5m", "--hardware", "a100-40gb"});
+        return more;
+    };
+    EXPECT_EQ(run_lathe(plan({"--ranks", "6"})).exit_code, 0);
+    expect_refused({"plan", "--preset", "llama-5m", "--hardware", "a100"}, {"a100", "a100-40gb"});
+    expect_refused({"plan", "--layers", "2", "--hardware", "h200"}, {"vocabulary-size"});
+    expect_refused(plan({"--ranks", "0"}), {"--ranks 0"});
+    expect_refused(plan({"--ranks", "six"}), {"--ranks", "six"});
+    expect_refused(plan({"--ranks", "6", "--shard-size", "4"}), {"shard-size", "4", "6"});
+    expect_refused(plan({"--ranks-per-node", "9"}), {"--ranks-per-node 9", "8"});
+    expect_refused(plan({"--device", "cpu"}), {"device", "cpu", "cuda"});
+    expect_refused(plan({"--tokens", "0"}), {"--tokens 0"});
+    expect_refused(plan({"--micro-batch", "3"}), {"global-batch", "3"});
+    expect_refused(plan({"--best", "0", "--search"}), {"--best 0"});
+    expect_refused({"plan", "memory", "--params", "0"}, {"--params 0"});
+    expect_refused({"plan", "memory", "--params", "1e9", "--ranks", "0"}, {"--ranks 0"});
+    expect_refused({"plan", "memory", "--parms", "1e9"}, {"--parms", "--params"});
+    expect_refused({"plan", "memry"}, {"memry", "memory"});
+    expect_refused({"plan", "compute"}, {"--flops"});
+    expect_refused({"plan", "compute", "--flops", "0"}, {"--flops 0"});
+    expect_refused({"plan", "compute", "--gpu-days", "3"}, {"--gpu-days", "--hardware"});
+    expect_refused({"plan", "fit"}, {"runs"});
+    expect_refused({"plan", "fit", *folder_ / "nothing"}, {"nothing", "metrics.jsonl"});
+}
+
 TEST_F(BadInput, PlacesToOffloadTo) {
     expect_refused(train({"--offload", "everything"}), {"offload", "everything", "optimizer"});
     expect_refused(train({"--offload-folder", "/tmp"}), {"offload-folder", "/tmp", "offload"});

@@ -120,7 +120,7 @@ TEST(EndToEnd, HelpAndVersion) {
     EXPECT_EQ(run_lathe({"--help"}).exit_code, 0);
     EXPECT_EQ(run_lathe({"--version"}).exit_code, 0);
     for (const char* command :
-         {"prepare", "train", "generate", "evaluate", "export", "import", "info"}) {
+         {"prepare", "train", "generate", "evaluate", "export", "import", "info", "plan"}) {
         const ProcessResult help = run_lathe({command, "--help"});
         EXPECT_EQ(help.exit_code, 0) << command;
         EXPECT_NE(help.out.find("--"), std::string::npos) << command;

@@ -54,6 +54,20 @@ TEST(Hardware, WhatIsWrittenReadsBack) {
     }
 }
 
+TEST(Hardware, ADescriptionMayBeLikeAShippedOne) {
+    const TemporaryFolder folder;
+    std::ofstream(folder.file("slow.toml"))
+        << "[device]\nlike = \"a100-80gb\"\nwatts = 300\n[between-nodes]\n"
+           "gigabytes-per-second = 6.25\n";
+    const Hardware slow = load_hardware(folder.file("slow.toml"));
+    Hardware expected = load_hardware("a100-80gb");
+    expected.watts = 300.0;
+    expected.between_nodes.bytes_per_second = 6.25e9;
+    EXPECT_EQ(to_toml(slow, ""), to_toml(expected, ""));
+    EXPECT_EQ(complaint_about("[device]\nlike = \"a100\"\n").substr(0, 43),
+              "device.toml:2: like = a100: must be one of ");
+}
+
 TEST(Hardware, MistakesAreTold) {
     EXPECT_EQ(complaint_about("[device]\ntarget = \"tpu\"\n"),
               "device.toml: target = tpu: must be cpu or cuda");

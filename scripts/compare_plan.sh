@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Plans beside what they plan, on this CPU: the time of a step, the peak memory by the backend's own account and as the
+# process's resident size (less that of a run of next to nothing). Wants an otherwise idle machine.
+#   scripts/compare_plan.sh [--model NAME] [LATHE]
+# Without --model all of llama-5m, llama-15m, llama-110m and gpt2-124m are run: about ten minutes on two cores.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+lathe=build/release/lathe
+models=(llama-5m llama-15m llama-110m gpt2-124m)
+while (($#)); do
+    case $1 in
+        --model) models=("$2"); shift ;;
+        *) lathe=$1 ;;
+    esac
+    shift
+done
+[[ -x $lathe ]] || { echo "$lathe: no such program; build it or give its path" >&2; exit 2; }
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+bible -f 'gen1:1-rev22:21' >"$work/corpus.txt"
+"$lathe" prepare --input "$work/corpus.txt" --output "$work/data" --vocab-size 4096 >/dev/null
+
+# Trains and prints the process's peak resident size in bytes: train OPTION...
+train() {
+    rm -rf "$work/run"
+    python3 - "$lathe" train --data "$work/data" --output "$work/run" --validation-every 0 --validation-sequences 1 "$@" <<'PYTHON'
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
+if done.returncode != 0:
+    sys.exit("training failed")
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+PYTHON
+}
+
+empty=$(train --layers 1 --channels 16 --heads 2 --feed-forward 16 --sequence-length 8 --micro-batch 1 --global-batch 1 --steps 1)
+echo "| model, micro-batch x length, micro-batches | planned step | measured step | ratio | planned memory | backend's | ratio | resident | ratio |"
+echo "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+for model in "${models[@]}"; do
+    case $model in
+        llama-5m) micro_batch=8 length=256 global=32 steps=12 ;;
+        llama-15m) micro_batch=8 length=256 global=16 steps=8 ;;
+        *) micro_batch=4 length=1024 global=8 steps=4 ;;
+    esac
+    shape=(--preset "$model" --micro-batch "$micro_batch" --sequence-length "$length" --global-batch "$global")
+    "$lathe" info --hardware "$work/here.toml" >/dev/null
+    resident=$(train "${shape[@]}" --steps "$steps")
+    "$lathe" plan "${shape[@]}" --data "$work/data" --hardware "$work/here.toml" --json >"$work/plan.json"
+    python3 - "$work" "$model, $micro_batch x $length, $((global / micro_batch))" "$resident" "$empty" <<'PYTHON'
+import json, statistics, sys
+work, name, resident, empty = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+plan = json.load(open(f"{work}/plan.json"))
+steps = [json.loads(line) for line in open(f"{work}/run/metrics.jsonl")]
+seconds = statistics.median(plan["tokens_per_step"] / step["tokens_per_second"] for step in steps[1:])
+memory = json.load(open(f"{work}/run/memory.json"))["peak_bytes"]
+for category, planned in plan["memory"]["peak_bytes"].items():
+    measured = memory[category]["max"]
+    if abs(planned - measured) > 0.03 * measured:
+        print(f"{name}: {category}: planned {planned}, measured {measured}", file=sys.stderr)
+planned, counted, resident = plan["memory"]["total_peak_bytes"], memory["total"]["max"], resident - empty
+mib = lambda count: f"{count / 1048576:.1f} MiB"
+print(f"| {name} | {plan['step']['seconds']:.3f} s | {seconds:.3f} s | {plan['step']['seconds'] / seconds:.3f} "
+      f"| {mib(planned)} | {mib(counted)} | {planned / counted:.4f} | {mib(resident)} | {planned / resident:.3f} |")
+PYTHON
+done
