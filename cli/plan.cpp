@@ -16,6 +16,7 @@
 #include "plan/picture.h"
 #include "plan/report.h"
 #include "plan/search.h"
+#include "train/device.h"
 
 namespace lathe {
 namespace {
@@ -51,16 +52,18 @@ void complete(RunConfig& config) {
     }
 }
 
+Hardware measured_here(DeviceConfig device) {
+    device.device = DeviceKind::cpu;
+    return measure_this_cpu(static_cast<int>(device.threads),
+                            compute_dtype(device, *make_backend(device)));
+}
+
 Plan plan_of(const PlanOptions& options) {
     Plan plan;
     plan.config = load_run_config(options.run.config_file(), options.run.overrides());
     complete(plan.config);
-    plan.hardware =
-        options.hardware == "here"
-            ? measure_this_cpu(
-                  static_cast<int>(plan.config.device.threads),
-                  plan.config.device.dtype == ComputeDType::bf16 ? DType::bf16 : DType::f32)
-            : load_hardware(options.hardware);
+    plan.hardware = options.hardware == "here" ? measured_here(plan.config.device)
+                                               : load_hardware(options.hardware);
     plan.ranks = options.ranks;
     plan.ranks_per_node = options.ranks_per_node;
     plan.rank = options.rank;

@@ -146,6 +146,7 @@ class OrderedReducer final : public GradientReducer {
         std::vector<Tensor> send(static_cast<size_t>(sharding_.world_size()));
         std::vector<Tensor> receive(send.size());
         std::vector<Tensor> contributions;
+        contributions.reserve(static_cast<size_t>(num_active));
         Buffer staging =
             backend_.allocate({std::max(num_active - (me < num_active ? 1 : 0), 0), mine.size()},
                               exchange_dtype_, MemoryCategory::communication);

@@ -91,6 +91,11 @@ void add_budget(PlanReport& report, const Budget& budget) {
     }
 }
 
+const char* recompute_text(const Plan& plan) {
+    constexpr const char* kNames[] = {"none", "selective", "full"};
+    return kNames[static_cast<size_t>(plan.config.train.recompute)];
+}
+
 std::string percent(double part, double whole) {
     return fmt::format("{:.1f}%", whole > 0.0 ? 100.0 * part / whole : 0.0);
 }
@@ -210,13 +215,12 @@ std::string count_text(double count) {
 }
 
 std::string layout_text(const Plan& plan) {
-    constexpr const char* kRecompute[] = {"none", "selective", "full"};
     const ParallelConfig& parallel = plan.config.parallel;
-    return fmt::format(
-        "stage {}, shard size {}, recompute {}, micro-batch {}{}", parallel.zero_stage,
-        parallel.shard_size == 0 ? plan.ranks : parallel.shard_size,
-        kRecompute[static_cast<size_t>(plan.config.train.recompute)], plan.config.train.micro_batch,
-        parallel.offload == Offload::optimizer ? ", offload optimizer" : "");
+    return fmt::format("stage {}, shard size {}, recompute {}, micro-batch {}{}",
+                       parallel.zero_stage,
+                       parallel.shard_size == 0 ? plan.ranks : parallel.shard_size,
+                       recompute_text(plan), plan.config.train.micro_batch,
+                       parallel.offload == Offload::optimizer ? ", offload optimizer" : "");
 }
 
 PlanReport make_report(const Plan& plan, const Budget& budget) {
@@ -269,7 +273,7 @@ std::string report_json(const PlanReport& report) {
          {{"zero_stage", plan.config.parallel.zero_stage},
           {"shard_size",
            plan.config.parallel.shard_size == 0 ? plan.ranks : plan.config.parallel.shard_size},
-          {"recompute", static_cast<int>(plan.config.train.recompute)},
+          {"recompute", recompute_text(plan)},
           {"micro_batch", plan.config.train.micro_batch},
           {"offload", plan.config.parallel.offload == Offload::optimizer}}},
         {"tokens_per_step", plan.tokens_per_step()},

@@ -1,8 +1,13 @@
 #include "plan/search.h"
 
 #include <algorithm>
+#include <atomic>
+#include <exception>
 #include <functional>
+#include <mutex>
 #include <nlohmann/json.hpp>
+#include <span>
+#include <thread>
 
 namespace lathe {
 namespace {
@@ -93,6 +98,34 @@ std::optional<Remedy> tried(Plan plan, const Budget& budget, const std::string& 
     return Remedy{.text = text, .report = std::move(report)};
 }
 
+/// On all processors that this process may use.
+std::vector<PlanReport> reports_of(std::span<const Plan> plans, const Budget& budget) {
+    std::vector<PlanReport> reports(plans.size());
+    std::atomic<size_t> next = 0;
+    std::mutex mutex;
+    std::exception_ptr failure;
+    const auto work = [&] {
+        for (size_t i = next++; i < plans.size(); i = next++) {
+            try {
+                reports[i] = make_report(plans[i], budget);
+            } catch (...) {
+                const std::scoped_lock lock(mutex);
+                failure = std::current_exception();
+            }
+        }
+    };
+    std::vector<std::jthread> threads;
+    for (unsigned i = 1; i < std::thread::hardware_concurrency(); ++i) {
+        threads.emplace_back(work);
+    }
+    work();
+    threads.clear();
+    if (failure) {
+        std::rethrow_exception(failure);
+    }
+    return reports;
+}
+
 }  // namespace
 
 std::optional<Remedy> find_remedy(const Plan& plan, const Budget& budget) {
@@ -149,16 +182,15 @@ std::vector<Plan> layouts(const Plan& plan) {
             for (const int64_t micro_batch : micro_batches) {
                 for (const Recompute recompute :
                      {Recompute::none, Recompute::selective, Recompute::full}) {
-                    for (const Offload offload : {Offload::none, Offload::optimizer}) {
-                        Plan layout = plan;
-                        layout.keep_spans = false;
-                        layout.config.parallel.shard_size = shard_size;
-                        layout.config.parallel.zero_stage = stage;
-                        layout.config.parallel.offload = offload;
-                        layout.config.train.micro_batch = micro_batch;
-                        layout.config.train.recompute = recompute;
-                        all.push_back(std::move(layout));
-                    }
+                    Plan layout = plan;
+                    layout.keep_spans = false;
+                    layout.config.parallel.shard_size = shard_size;
+                    layout.config.parallel.zero_stage = stage;
+                    layout.config.parallel.offload = Offload::none;
+                    layout.config.parallel.offload_folder.clear();
+                    layout.config.train.micro_batch = micro_batch;
+                    layout.config.train.recompute = recompute;
+                    all.push_back(std::move(layout));
                 }
             }
         }
@@ -167,9 +199,17 @@ std::vector<Plan> layouts(const Plan& plan) {
 }
 
 std::vector<PlanReport> search(const Plan& plan, const Budget& budget) {
-    std::vector<PlanReport> reports;
-    for (const Plan& layout : layouts(plan)) {
-        reports.push_back(make_report(layout, budget));
+    const std::vector<Plan> resident = layouts(plan);
+    std::vector<PlanReport> reports = reports_of(resident, budget);
+    std::vector<Plan> offloaded;
+    for (const PlanReport& report : reports) {
+        if (!report.fits) {
+            offloaded.push_back(report.plan);
+            offloaded.back().config.parallel.offload = Offload::optimizer;
+        }
+    }
+    for (PlanReport& report : reports_of(offloaded, budget)) {
+        reports.push_back(std::move(report));
     }
     std::stable_sort(reports.begin(), reports.end(), [](const PlanReport& a, const PlanReport& b) {
         return a.fits != b.fits ? a.fits : a.tokens_per_second > b.tokens_per_second;

@@ -19,11 +19,12 @@ struct Remedy {
 /// size, recomputation, micro-batch, offloading; each alone, then together with those before it.
 std::optional<Remedy> find_remedy(const Plan& plan, const Budget& budget);
 
-/// All layouts of the plan's model, batch and ranks: stages, shard sizes (within a node, a node,
-/// the world), recomputation, micro-batches, offloading.
+/// All layouts of the plan's model, batch and ranks without offloading: stages, shard sizes (within
+/// a node, a node, the world), recomputation, micro-batches.
 std::vector<Plan> layouts(const Plan& plan);
 
-/// One report for each layout, those that fit first, by tokens per second.
+/// One report for each layout, and one with offloading for each that does not fit without (where it
+/// does, offloading only costs time); those that fit first, by tokens per second.
 std::vector<PlanReport> search(const Plan& plan, const Budget& budget);
 
 /// A ranked table of the best `count`.

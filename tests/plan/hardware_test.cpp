@@ -5,6 +5,7 @@
 
 #include <fstream>
 
+#include "plan/calibration.h"
 #include "tests/support/temporary_folder.h"
 
 namespace lathe::testing {
@@ -52,6 +53,20 @@ TEST(Hardware, WhatIsWrittenReadsBack) {
         std::ofstream(file) << text;
         EXPECT_EQ(to_toml(load_hardware(file), "# a comment\n"), text);
     }
+}
+
+TEST(Hardware, ThisCpuIsMeasuredWhole) {
+    const TemporaryFolder folder;
+    const Hardware here = measure_this_cpu(1, DType::f32);
+    EXPECT_EQ(here.cores, 1);
+    for (int i = 0; i < kNumOperationClasses; ++i) {
+        const auto& points = here.fractions[static_cast<size_t>(i)].points();
+        ASSERT_FALSE(points.empty()) << name_of(static_cast<OperationClass>(i));
+        EXPECT_GT(points.front().first, 1.0) << name_of(static_cast<OperationClass>(i));
+    }
+    std::ofstream(folder.file("here.toml")) << to_toml(here, "# measured\n");
+    EXPECT_EQ(to_toml(load_hardware(folder.file("here.toml")), "# measured\n"),
+              to_toml(here, "# measured\n"));
 }
 
 TEST(Hardware, ADescriptionMayBeLikeAShippedOne) {

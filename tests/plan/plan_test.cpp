@@ -110,8 +110,8 @@ TEST(Plan, ASearchRanksWhatFits) {
     Plan plan = {.config = small_llama(), .hardware = load_hardware("a100-40gb"), .ranks = 4};
     plan.config.train.global_batch = 16;
     const std::vector<PlanReport> reports = search(plan, {});
-    EXPECT_EQ(reports.size(), layouts(plan).size());
-    EXPECT_GE(reports.size(), 40U);
+    EXPECT_EQ(reports.size(), layouts(plan).size()) << "all fit: nothing is offloaded";
+    EXPECT_GE(reports.size(), 20U);
     for (size_t i = 1; i < reports.size(); ++i) {
         EXPECT_TRUE(reports[i - 1].fits || !reports[i].fits);
         if (reports[i - 1].fits == reports[i].fits) {
