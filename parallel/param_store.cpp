@@ -332,7 +332,8 @@ void ParamStore::initialize(const ModelConfig& config, uint64_t seed) {
         for (const ParamState state : {ParamState::parameters, ParamState::master}) {
             const Range here = held_range(unit, state, sharding_.rank());
             for (int64_t begin = here.begin; begin < here.end; begin += kInitializedElements) {
-                values.resize(static_cast<size_t>(std::min(kInitializedElements, here.end - begin)));
+                values.resize(
+                    static_cast<size_t>(std::min(kInitializedElements, here.end - begin)));
                 if (backend_.device().computes) {
                     lathe::initialize(layout_, config, unit, begin, seed, values);
                 }

@@ -8,7 +8,7 @@ namespace lathe {
 
 /// Bytes that a parameter takes.
 struct BytesPerParameter {
-    const char* name;
+    const char* name = "";
     double weights = 0.0;
     double gradients = 0.0;
     double optimizer = 0.0;  ///< Adam's moments, and master weights where the weights are narrower

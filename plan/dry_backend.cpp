@@ -97,7 +97,8 @@ void DryBackend::label(const char* phase, std::string_view unit) {
     record_.labels.push_back({.phase = phase, .unit = std::string(unit)});
 }
 
-void DryBackend::occupy(std::string_view what, Stream stream, double seconds, double busy_s) {
+void DryBackend::occupy(std::string_view what, Stream stream, double seconds, double busy_s,
+                        double flops, double bytes) {
     last_what_ = what;
     const bool beside = stream == Stream::communication && options_.overlap;
     if (!host_computes_) {
@@ -121,7 +122,9 @@ void DryBackend::occupy(std::string_view what, Stream stream, double seconds, do
                                  .begin_s = begin_s,
                                  .end_s = until_s,
                                  .label = static_cast<int32_t>(record_.labels.size()) - 1,
-                                 .what = what});
+                                 .what = what,
+                                 .flops = flops,
+                                 .bytes = bytes});
     }
 }
 
@@ -136,7 +139,7 @@ void DryBackend::operate(std::string_view what, const OperationCost& cost, Strea
     totals_.class_seconds[index] += seconds;
     totals_.class_flops[index] += cost.flops;
     totals_.num_operations += 1.0;
-    occupy(what, stream, seconds, seconds);
+    occupy(what, stream, seconds, seconds, cost.flops, cost.bytes());
 }
 
 void DryBackend::communicate(std::string_view what, double seconds, double busy_s,
@@ -147,13 +150,13 @@ void DryBackend::communicate(std::string_view what, double seconds, double busy_
         // In the compute stream's time, but not its work.
         const double before_compute_s = totals_.compute_s;
         const double before_optimizer_s = totals_.optimizer_s;
-        occupy(what, Stream::communication, seconds, busy_s);
+        occupy(what, Stream::communication, seconds, busy_s, 0.0, sent_bytes);
         totals_.compute_s = before_compute_s;
         totals_.optimizer_s = before_optimizer_s;
         totals_.exposed_s += seconds;
         return;
     }
-    occupy(what, Stream::communication, seconds, busy_s);
+    occupy(what, Stream::communication, seconds, busy_s, 0.0, sent_bytes);
 }
 
 void DryBackend::copy(const Tensor& destination, const Tensor& source, Stream stream) {

@@ -94,7 +94,8 @@ class DryBackend final : public Backend {
     void host_waits_until(double time_s, bool for_communication);
     void operate(std::string_view what, const OperationCost& cost, Stream stream);
     /// Issues `seconds` of a stream's time, `busy_s` of which the processor spends on it.
-    void occupy(std::string_view what, Stream stream, double seconds, double busy_s);
+    void occupy(std::string_view what, Stream stream, double seconds, double busy_s,
+                double flops = 0.0, double bytes = 0.0);
     double& clock(Stream stream) {
         return options_.overlap ? clocks_s_[static_cast<size_t>(stream)] : clocks_s_[0];
     }

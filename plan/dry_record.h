@@ -24,6 +24,8 @@ struct WorkSpan {
     double end_s = 0.0;
     int32_t label = 0;      ///< index into DryRecord::labels
     std::string_view what;  ///< the operation or the collective; a literal
+    double flops = 0.0;
+    double bytes = 0.0;  ///< read and written, or sent
 };
 
 /// Bytes in use after an allocation or a release.

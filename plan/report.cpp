@@ -54,7 +54,8 @@ double num_devices(const Plan& plan) {
         return plan.ranks;
     }
     const int per_node = plan.resolved_ranks_per_node();
-    return (plan.ranks + per_node - 1) / per_node;
+    const int nodes = (plan.ranks + per_node - 1) / per_node;
+    return nodes;
 }
 
 double peak_flops(const Plan& plan) {

@@ -19,7 +19,7 @@ void MicroBatch::load(const Samples& samples, int64_t first_sample, int64_t coun
     count_ = count;
     const auto used = static_cast<size_t>(tokens().size());
     samples.fill(first_sample, count, std::span(host_tokens_).first(used),
-                std::span(host_targets_).first(used));
+                 std::span(host_targets_).first(used));
     backend_.copy_from_host(tokens(), host_tokens_.data());
     backend_.copy_from_host(targets(), host_targets_.data());
 }

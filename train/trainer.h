@@ -37,8 +37,9 @@ struct StepResult {
 
 class Trainer {
   public:
-    /// `config.model` is complete and valid. `samples` are of config.train.sequence_length tokens. Global micro-batch i of a step is run by rank i mod
-    /// world.size(). Every rank calls the same functions in the same order.
+    /// `config.model` is complete and valid. `samples` are of config.train.sequence_length tokens.
+    /// Global micro-batch i of a step is run by rank i mod world.size(). Every rank calls the same
+    /// functions in the same order.
     Trainer(const RunConfig& config, Backend& backend, DType compute, const Samples& samples,
             Communicator& world);
 

@@ -112,6 +112,20 @@ TEST(DryBackend, RecordsTheLifeOfAnAllocation) {
     EXPECT_NEAR(x.end_s, 2e-3, 1e-12);
 }
 
+TEST(DryBackend, RecordsEachOperation) {
+    Dry dry(plain_gpu());
+    const Buffer a = dry.backend.allocate({20, 30}, DType::f32, MemoryCategory::activations);
+    const Buffer b = dry.backend.allocate({30, 50}, DType::f32, MemoryCategory::parameters);
+    const Buffer d = dry.backend.allocate({20, 50}, DType::f32, MemoryCategory::activations);
+    Workspace(dry.backend).run(Matmul{.a = a, .b = b, .d = d});
+    ASSERT_EQ(dry.backend.dry_record().spans.size(), 1U);
+    const WorkSpan& span = dry.backend.dry_record().spans.front();
+    EXPECT_EQ(span.what, "Matmul");
+    EXPECT_EQ(span.flops, 2.0 * 20 * 30 * 50);
+    EXPECT_EQ(span.bytes, 4.0 * (20 * 30 + 30 * 50 + 20 * 50));
+    EXPECT_NEAR(span.end_s - span.begin_s, 60000e-9, 1e-15) << "1e9 FLOP/s, more than its bytes";
+}
+
 TEST(DryBackend, StillRejectsArgumentsThatOverlap) {
     Dry dry(plain_gpu());
     const Buffer x = dry.backend.allocate({8}, DType::f32, MemoryCategory::activations);
