@@ -1,5 +1,6 @@
 // CachedAttention: bound by reading the caches. A unit takes kPositions positions of one key/value
-// head for all query heads of its group; the units' partial softmaxes are then merged in order.
+// head for one token's query heads of that group; the units' partial softmaxes are then merged in
+// order. A long prompt goes through in blocks of tokens, so that the partials stay few.
 #include "kernels/cpu/cpu_backend_impl.h"
 #include "kernels/cpu/threads.h"
 
@@ -17,6 +18,8 @@ namespace lathe::cpu {
 #ifndef LATHE_CACHED_ATTENTION_PARTS
 #define LATHE_CACHED_ATTENTION_PARTS
 inline constexpr int64_t kPositions = 512;
+/// Tokens whose partial results exist at the same time.
+inline constexpr int64_t kBlockRows = 32;
 /// A partial result: D sums of values, the maximum, the sum of exponentials.
 inline constexpr int64_t kStatistics = 2;
 #endif
@@ -83,9 +86,9 @@ void attend(const T* query, const T* keys, const T* values, int64_t count, int64
     partial[d + 1] = sum;
 }
 
-/// Positions [begin, ...) of one chunk for key/value head `kv` of sequence `b`; partials are
-/// [B, S, H, chunks][D + 2].
-void chunk_kernel(const CachedAttention& op, int64_t b, int64_t kv, int64_t chunk,
+/// Chunk `chunk` of key/value head `kv` for token `row` of [B S]. `partials` are those of the row:
+/// [H, num_chunks][D + 2].
+void chunk_kernel(const CachedAttention& op, int64_t row, int64_t kv, int64_t chunk,
                   int64_t num_chunks, float* partials) {
     const AttentionHeads& h = op.heads;
     const int64_t d = h.head_size;
@@ -93,65 +96,55 @@ void chunk_kernel(const CachedAttention& op, int64_t b, int64_t kv, int64_t chun
     const int64_t capacity = op.key_cache.shape()[2];
     const int64_t group = h.heads / h.kv_heads;
     const int64_t begin = chunk * kPositions;
+    const int64_t position = op.first_position + row % count;
+    const int64_t visible = std::min(kPositions, position + 1 - begin);
+    if (visible <= 0) {
+        return;
+    }
     const float scale = 1.0F / std::sqrt(static_cast<float>(d));
     with_type(op.qkv.dtype(), [&](auto type) {
         using T = decltype(type);
-        const int64_t cached = ((b * h.kv_heads + kv) * capacity + begin) * d;
-        for (int64_t i = 0; i < count; ++i) {
-            const int64_t position = op.first_position + i;
-            const int64_t visible = std::min(kPositions, position + 1 - begin);
-            if (visible <= 0) {
-                continue;
-            }
-            const T* row = data_of<T>(op.qkv) + (b * count + i) * h.qkv_columns();
-            for (int64_t head = kv * group; head < (kv + 1) * group; ++head) {
-                const float slope = op.slopes ? data_of<float>(op.slopes)[head] : 0.0F;
-                float* partial =
-                    partials +
-                    (((b * count + i) * h.heads + head) * num_chunks + chunk) * (d + kStatistics);
-                attend(row + head * d, data_of<T>(op.key_cache) + cached,
-                       data_of<T>(op.value_cache) + cached, visible, d, scale, slope,
-                       begin - position, partial);
-            }
+        const int64_t cached = ((row / count * h.kv_heads + kv) * capacity + begin) * d;
+        const T* queries = data_of<T>(op.qkv) + row * h.qkv_columns();
+        for (int64_t head = kv * group; head < (kv + 1) * group; ++head) {
+            const float slope = op.slopes ? data_of<float>(op.slopes)[head] : 0.0F;
+            attend(queries + head * d, data_of<T>(op.key_cache) + cached,
+                   data_of<T>(op.value_cache) + cached, visible, d, scale, slope, begin - position,
+                   partials + (head * num_chunks + chunk) * (d + kStatistics));
         }
     });
 }
 
-/// y of (b, i, head) number `n` from its chunks' partial results, in order.
+/// y of number `n` of [B, S, H] from its chunks' partial results [num_chunks][D + 2], in order.
 template <typename T>
-void merge(const CachedAttention& op, int64_t n, int64_t num_chunks, float* partials) {
+void merge(const CachedAttention& op, int64_t n, float* partials) {
     const int64_t d = op.heads.head_size;
     const int64_t count = op.qkv.shape()[1];
     const int64_t position = op.first_position + n / op.heads.heads % count;
     const int64_t seen = position / kPositions + 1;
-    float* first = partials + n * num_chunks * (d + kStatistics);
-    float maximum = first[d];
+    float maximum = partials[d];
     for (int64_t chunk = 1; chunk < seen; ++chunk) {
-        maximum = std::max(maximum, first[chunk * (d + kStatistics) + d]);
+        maximum = std::max(maximum, partials[chunk * (d + kStatistics) + d]);
     }
     float sum = 0.0F;
     for (int64_t chunk = 0; chunk < seen; ++chunk) {
-        const float* partial = first + chunk * (d + kStatistics);
+        const float* partial = partials + chunk * (d + kStatistics);
         const float weight = std::exp(partial[d] - maximum);
         sum += weight * partial[d + 1];
         walk(d, [&](int64_t i, auto lanes) {
             const VF v = hn::Mul(set(weight), load(partial + i, lanes));
-            store(chunk == 0 ? v : hn::Add(load(first + i, lanes), v), first + i, lanes);
+            store(chunk == 0 ? v : hn::Add(load(partials + i, lanes), v), partials + i, lanes);
         });
     }
     T* y = data_of<T>(op.y) + n * d;
     const VF by = set(1.0F / sum);
-    walk(d,
-         [&](int64_t i, auto lanes) { store(hn::Mul(load(first + i, lanes), by), y + i, lanes); });
+    walk(d, [&](int64_t i, auto lanes) {
+        store(hn::Mul(load(partials + i, lanes), by), y + i, lanes);
+    });
 }
 
-void merge_kernel(const CachedAttention& op, int64_t begin, int64_t end, int64_t num_chunks,
-                  float* partials) {
-    with_type(op.qkv.dtype(), [&](auto type) {
-        for (int64_t n = begin; n < end; ++n) {
-            merge<decltype(type)>(op, n, num_chunks, partials);
-        }
-    });
+void merge_kernel(const CachedAttention& op, int64_t n, float* partials) {
+    with_type(op.qkv.dtype(), [&](auto type) { merge<decltype(type)>(op, n, partials); });
 }
 
 }  // namespace lathe::cpu::HWY_NAMESPACE
@@ -165,32 +158,41 @@ HWY_EXPORT(chunk_kernel);
 HWY_EXPORT(merge_kernel);
 
 namespace {
-int64_t chunks_of(int64_t positions) { return (positions + kPositions - 1) / kPositions; }
+/// Chunks that the last token sees.
+int64_t chunks_of(const CachedAttention& op) {
+    return (op.first_position + op.qkv.shape()[1] + kPositions - 1) / kPositions;
+}
 }  // namespace
 
 int64_t CpuBackend::workspace_bytes(const CachedAttention& op) const {
-    return op.qkv.rows() * op.heads.heads * chunks_of(op.key_cache.shape()[2]) *
+    return std::min(op.qkv.rows(), kBlockRows) * op.heads.heads * chunks_of(op) *
            (op.heads.head_size + kStatistics) * static_cast<int64_t>(sizeof(float));
 }
 
 void CpuBackend::execute(const CachedAttention& op, Stream) {
     const int64_t rows = op.qkv.rows();
-    const int64_t num_chunks = chunks_of(op.key_cache.shape()[2]);
-    const int64_t used_chunks = chunks_of(op.first_position + op.qkv.shape()[1]);
+    const int64_t heads = op.heads.heads;
     const int64_t kv_heads = op.heads.kv_heads;
+    const int64_t num_chunks = chunks_of(op);
+    const int64_t head_partials = num_chunks * (op.heads.head_size + kStatistics);
     auto* partials = static_cast<float*>(op.workspace.data());
     parallel_ranges(num_threads(), rows, 64, [&](int64_t begin, int64_t end) {
         HWY_DYNAMIC_DISPATCH(store_rows_kernel)(op, begin, end);
     });
     run_team(num_threads(), [&](int) {
-        team_for(op.qkv.shape()[0] * kv_heads * used_chunks, [&](int64_t i) {
-            HWY_DYNAMIC_DISPATCH(chunk_kernel)
-            (op, i / used_chunks / kv_heads, i / used_chunks % kv_heads, i % used_chunks,
-             num_chunks, partials);
-        });
-    });
-    parallel_ranges(num_threads(), rows * op.heads.heads, 16, [&](int64_t begin, int64_t end) {
-        HWY_DYNAMIC_DISPATCH(merge_kernel)(op, begin, end, num_chunks, partials);
+        for (int64_t first = 0; first < rows; first += kBlockRows) {
+            const int64_t count = std::min(kBlockRows, rows - first);
+            team_for(count * kv_heads * num_chunks, [&](int64_t i) {
+                const int64_t row = i / num_chunks / kv_heads;
+                HWY_DYNAMIC_DISPATCH(chunk_kernel)
+                (op, first + row, i / num_chunks % kv_heads, i % num_chunks, num_chunks,
+                 partials + row * heads * head_partials);
+            });
+            team_for(count * heads, [&](int64_t i) {
+                HWY_DYNAMIC_DISPATCH(merge_kernel)
+                (op, first * heads + i, partials + i * head_partials);
+            });
+        }
     });
 }
 

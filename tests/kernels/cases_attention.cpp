@@ -224,7 +224,12 @@ Cases random_cases(Maker make, bool cached, DType compute, Random& random) {
     cases.push_back(make({{2, 1, 32}, 1, 40, false, 0, 8}, compute, random));
     cases.push_back(make({{4, 2, 64}, 1, 257, true}, compute, random));
     if (cached) {
-        cases.push_back(make({{6, 2, 64}, 2, 1, false, 300}, compute, random));
+        // Long caches are taken in chunks of 512 positions, many tokens in blocks of 32.
+        for (const int64_t first : {300, 511, 512, 1040}) {
+            cases.push_back(make({{6, 2, 32}, 2, 1, first == 512, first}, compute, random));
+        }
+        cases.push_back(make({{4, 2, 16}, 2, 35, true, 490}, compute, random));
+        cases.push_back(make({{2, 1, 16}, 1, 70, false, 1000}, compute, random));
     }
     return cases;
 }
@@ -254,7 +259,7 @@ Cases random_cases_CachedAttention(DType compute, Random& random) {
 }
 Cases training_cases_CachedAttention(DType compute, Random& random) {
     return {cached_attention_case({{6, 2, 64}, 2, 1, false, 500}, compute, random),
-            cached_attention_case({{6, 2, 64}, 2, 128, true, 100}, compute, random)};
+            cached_attention_case({{6, 2, 64}, 2, 128, true, 450}, compute, random)};
 }
 
 }  // namespace lathe::test
