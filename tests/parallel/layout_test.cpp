@@ -155,7 +155,7 @@ TEST_F(Layout, RanksAndStagesChangeNoBit) {
     for (const RunConfig& base : {llama(), gpt2()}) {
         for (const DType compute : {DType::f32, DType::bf16}) {
             const Outcome expected = run(base, compute, 1);
-            for (const int ranks : {2, 3, 4, 5, 8, 10}) {
+            for (const int ranks : {2, 3, 4, 5, 7, 8, 10}) {
                 for (const int stage : {0, 1, 2, 3}) {
                     RunConfig config = base;
                     config.parallel.zero_stage = stage;
@@ -168,57 +168,76 @@ TEST_F(Layout, RanksAndStagesChangeNoBit) {
 }
 
 TEST_F(Layout, HybridShardSizesChangeNoBit) {
-    const Outcome expected = run(llama(), DType::bf16, 1);
-    for (const int shard_size : {1, 2, 3, 6}) {
-        for (const int stage : {1, 3}) {
-            RunConfig config = llama();
-            config.parallel.zero_stage = stage;
-            config.parallel.shard_size = shard_size;
-            EXPECT_TRUE(run(config, DType::bf16, 6) == expected)
-                << "shard size " << shard_size << ", stage " << stage;
+    for (RunConfig config : {llama(), gpt2()}) {
+        for (const DType compute : {DType::f32, DType::bf16}) {
+            config.parallel = {};
+            const Outcome expected = run(config, compute, 1);
+            for (const int shard_size : {1, 2, 3, 6}) {
+                for (const int stage : {1, 3}) {
+                    config.parallel.zero_stage = stage;
+                    config.parallel.shard_size = shard_size;
+                    EXPECT_TRUE(run(config, compute, 6) == expected)
+                        << name_of(compute) << ", shard size " << shard_size << ", stage " << stage;
+                }
+            }
         }
     }
 }
 
+/// Bucket sizes from one element to the whole model; units gathered ahead or not; the communication
+/// stream beside the compute stream or not; one and two threads a rank.
 TEST_F(Layout, BucketsPrefetchOverlapAndThreadsChangeNoBit) {
-    for (const DType gradient : {DType::f32, DType::bf16}) {
-        RunConfig config = gpt2();
-        config.parallel.gradient_dtype = gradient;
-        const Outcome expected = run(config, DType::f32, 1);
+    struct Kind {
+        RunConfig config;
+        DType compute;
+        DType gradient;
+    };
+    for (const Kind& kind :
+         {Kind{gpt2(), DType::f32, DType::f32}, Kind{gpt2(), DType::bf16, DType::bf16},
+          Kind{llama(), DType::f32, DType::bf16}, Kind{llama(), DType::bf16, DType::f32}}) {
+        RunConfig config = kind.config;
+        config.parallel.gradient_dtype = kind.gradient;
+        const Outcome expected = run(config, kind.compute, 1);
         config.parallel.zero_stage = 3;
-        for (const int64_t bucket : {int64_t{1}, int64_t{5000}, int64_t{9000}, int64_t{1} << 30}) {
-            config.parallel.bucket_elements = bucket;
-            EXPECT_TRUE(run(config, DType::f32, 3) == expected) << "bucket of " << bucket;
-        }
-        config.parallel.prefetch = false;
-        EXPECT_TRUE(run(config, DType::f32, 3) == expected) << "without prefetching";
-        EXPECT_TRUE(run(config, DType::f32, 2, 0, kSteps, {.threads = 2}) == expected)
-            << "two threads a rank";
-        for (const bool prefetch : {true, false}) {
-            for (const int64_t bucket : {int64_t{1}, int64_t{1} << 30}) {
+        const auto expect_equal = [&](int ranks, const RankOptions& options) {
+            EXPECT_TRUE(run(config, kind.compute, ranks, 0, kSteps, options) == expected)
+                << name_of(kind.compute) << ", gradients in " << name_of(kind.gradient) << ", "
+                << ranks << " ranks, " << options.threads << " threads, bucket of "
+                << config.parallel.bucket_elements << ", prefetch " << config.parallel.prefetch
+                << ", overlap " << options.overlap;
+        };
+        expect_equal(2, {.threads = 2});
+        for (const bool overlap : {false, true}) {
+            for (const bool prefetch : {false, true}) {
                 config.parallel.prefetch = prefetch;
-                config.parallel.bucket_elements = bucket;
-                EXPECT_TRUE(run(config, DType::f32, 3, 0, kSteps, {.overlap = true}) == expected)
-                    << "overlapping, bucket of " << bucket << ", prefetch " << prefetch;
+                for (const int64_t bucket :
+                     {int64_t{1}, int64_t{5000}, int64_t{9000}, int64_t{1} << 30}) {
+                    config.parallel.bucket_elements = bucket;
+                    expect_equal(3, {.overlap = overlap});
+                }
             }
         }
     }
 }
 
 TEST_F(Layout, ARunGoesOnInAnotherLayout) {
-    for (const DType compute : {DType::f32, DType::bf16}) {
-        const Outcome expected = run(llama(), compute, 1);
-        RunConfig config = llama();
-        config.parallel.zero_stage = 3;
-        run(config, compute, 8, 0, 1);
-        config.parallel.zero_stage = 1;
-        run(config, compute, 3, 1, 2);
-        config.parallel.zero_stage = 2;
-        const Outcome last = run(config, compute, 5, 2, 3);
-        EXPECT_EQ(last.losses.back(), expected.losses.back());
-        EXPECT_TRUE(last.rows == expected.rows) << name_of(compute);
-        std::filesystem::remove_all(checkpoint(1));
-        std::filesystem::remove_all(checkpoint(2));
+    for (RunConfig config : {llama(), gpt2()}) {
+        for (const DType compute : {DType::f32, DType::bf16}) {
+            config.parallel = {};
+            const Outcome expected = run(config, compute, 1);
+            const auto go_on = [&](int ranks, int stage, int shard_size, int from) {
+                config.parallel.zero_stage = stage;
+                config.parallel.shard_size = shard_size;
+                return run(config, compute, ranks, from, from + 1);
+            };
+            go_on(8, 3, 4, 0);
+            go_on(3, 1, 1, 1);
+            const Outcome last = go_on(5, 2, 5, 2);
+            EXPECT_EQ(last.losses.back(), expected.losses.back());
+            EXPECT_TRUE(last.rows == expected.rows) << name_of(compute);
+            std::filesystem::remove_all(checkpoint(1));
+            std::filesystem::remove_all(checkpoint(2));
+        }
     }
 }
 
