@@ -18,7 +18,8 @@ struct StepMetrics {
     double gradient_norm = 0.0;  ///< before clipping
     int64_t tokens = 0;          ///< trained on so far, this step included
     double tokens_per_second = 0.0;
-    double utilization = 0.0;  ///< fraction of the device's matrix-product ceiling; 0: not measured
+    double utilization =
+        0.0;  ///< of the matrix products' ceiling (train/utilization.h); 0: unknown
     double exposed_communication_s =
         0.0;  ///< of communication not hidden behind computing; the largest of the ranks
     int64_t sent_bytes = 0;                 ///< by the rank that sent the most

@@ -26,6 +26,7 @@
 #include "train/signals.h"
 #include "train/step_end.h"
 #include "train/trainer.h"
+#include "train/utilization.h"
 
 namespace lathe {
 namespace fs = std::filesystem;
@@ -66,7 +67,7 @@ class TrainingRun {
     void checkpoint(std::optional<double> validation_loss, bool is_last);
     bool checkpoint_due(int64_t step) const;
     void report_skip(const StepResult& result);
-    double utilization(double tokens_per_second);
+    void measure_ceiling();
     MemorySpread record_memory();
     void finish(int signal);
     void tell(const std::string& text);
@@ -88,7 +89,7 @@ class TrainingRun {
     std::optional<Progress> progress_;
     StepEnd last_end_;              ///< this rank's sums up to the last step's end
     CheckpointWriter checkpoints_;  ///< after all that it uses
-    double ceiling_flops_ = 0.0;
+    Utilization utilization_;
 };
 
 TrainingRun::TrainingRun(const RunConfig& config, const RunData& data, Backend& backend,
@@ -108,7 +109,20 @@ TrainingRun::TrainingRun(const RunConfig& config, const RunData& data, Backend& 
               .string())),
       trainer_(config, backend, compute_, loader_, world),
       evaluator_(backend, data.tokenizer, config.train.micro_batch, config.train.sequence_length),
-      checkpoints_(trainer_, config, checkpoint_surroundings()) {}
+      checkpoints_(trainer_, config, checkpoint_surroundings()),
+      utilization_(
+          training_flops_per_token(config.model, config.train.sequence_length),
+          [this] {
+              // On a backend of its own, whose memory is not the run's, all ranks at once.
+              DeviceConfig device = config_.device;
+              device.threads = backend_.device().num_threads;
+              return matmul_ceiling(*make_backend(device), compute_) * world_.size();
+          },
+          [] {
+              return std::chrono::duration<double>(
+                         std::chrono::steady_clock::now().time_since_epoch())
+                  .count();
+          }) {}
 
 CheckpointSurroundings TrainingRun::checkpoint_surroundings() {
     return {.tokenizer = data_.tokenizer_path,
@@ -155,6 +169,12 @@ void TrainingRun::start() {
     if (config_.parallel.offload == Offload::optimizer) {
         tell(offload_text(config_, backend_));
     }
+    if (config_.optimizer.warmup_steps > config_.train.steps) {
+        tell(
+            fmt::format("warmup-steps = {} is more than steps = {}: a trial of the beginning, the "
+                        "learning rate stays below its peak",
+                        config_.optimizer.warmup_steps, config_.train.steps));
+    }
     if (leads()) {
         lock_->write_config(config_);
         metrics_log_.emplace(folder_.string(), trainer_.state().step);
@@ -168,15 +188,7 @@ void TrainingRun::start() {
 void TrainingRun::resume_from(const fs::path& checkpoint) {
     if (is_checkpoint(checkpoint)) {
         const CheckpointState state = verify_checkpoint(checkpoint, world_);
-        LATHE_CHECK_USAGE(state.compute == compute_,
-                          "--dtype {}: {} was trained in {}; use --dtype {}", name_of(compute_),
-                          checkpoint.string(), name_of(state.compute), name_of(state.compute));
-        LATHE_CHECK_USAGE(state.tokenizer_fingerprint == data_.info.tokenizer_fingerprint,
-                          "--data {}: its tokenizer is not the one that {} was trained with; "
-                          "prepare the data with "
-                          "--tokenizer {}",
-                          config_.data.data, checkpoint.string(),
-                          (checkpoint / "tokenizer.json").string());
+        check_continues(checkpoint, state, config_, data_, compute_);
         load_checkpoint(checkpoint, state, trainer_);
     } else {
         trainer_.initialize();
@@ -185,15 +197,11 @@ void TrainingRun::resume_from(const fs::path& checkpoint) {
     tell(fmt::format("goes on from {} at step {}", checkpoint.string(), trainer_.state().step));
 }
 
-double TrainingRun::utilization(double tokens_per_second) {
-    if (ceiling_flops_ == 0.0) {
-        // On a backend of its own, whose memory is not the run's, all ranks at once.
-        DeviceConfig device = config_.device;
-        device.threads = backend_.device().num_threads;
-        ceiling_flops_ = matmul_ceiling(*make_backend(device), compute_) * world_.size();
-    }
-    return training_flops_per_token(config_.model, config_.train.sequence_length) *
-           tokens_per_second / ceiling_flops_;
+void TrainingRun::measure_ceiling() {
+    const bool again = utilization_.ceiling() > 0.0;
+    utilization_.measure();
+    log_->info("utilization is a fraction of {:.1f} GFLOP/s, what matrix products reach{}",
+               utilization_.ceiling() / 1e9, again ? " (measured again: a step was faster)" : "");
 }
 
 /// Completes the metrics by what the ranks have spent on communication since the last step's end.
@@ -203,17 +211,23 @@ int TrainingRun::end_step(int signal, StepMetrics& metrics) {
         .signal = signal,
         .sent_bytes = world_.sent_bytes(),
         .exposed_communication_s = backend_.exposed_communication_s(),
+        .outdone = utilization_.outdone(metrics.tokens_per_second) ? 1 : 0,
     };
     const AgreedStepEnd agreed =
         agree(world_,
               {.signal = signal,
                .sent_bytes = total.sent_bytes - last_end_.sent_bytes,
                .exposed_communication_s =
-                   total.exposed_communication_s - last_end_.exposed_communication_s},
+                   total.exposed_communication_s - last_end_.exposed_communication_s,
+               .outdone = total.outdone},
               checkpoints_.message(), metrics.step);
     last_end_ = total;
     metrics.sent_bytes = agreed.largest.sent_bytes;
     metrics.exposed_communication_s = agreed.largest.exposed_communication_s;
+    if (agreed.largest.outdone != 0) {
+        measure_ceiling();
+    }
+    metrics.utilization = utilization_.of(metrics.tokens_per_second);
     if (leads()) {
         metrics_log_->write(metrics);
         progress_->update(metrics);
@@ -237,7 +251,6 @@ StepMetrics TrainingRun::train_step() {
     metrics.gradient_norm = result.gradient_norm;
     metrics.tokens = metrics.step * trainer_.tokens_per_step();
     metrics.tokens_per_second = tokens_per_second;
-    metrics.utilization = utilization(tokens_per_second);
     metrics.skipped = result.skipped();
     return metrics;
 }
@@ -358,9 +371,10 @@ int run_training(RunConfig config, Backend& backend, Communicator& world, const 
                       "stochastic-rounding = true: only bf16 parameters are rounded, and this run "
                       "computes in f32; "
                       "use --dtype bf16, or leave it out");
-    check_resume(config);
+    const DType compute = compute_dtype(config.device, backend);
+    check_resume(config, data, compute);
     check_offload(config, backend);
-    check_ranks_agree(world, config, data, backend, compute_dtype(config.device, backend));
+    check_ranks_agree(world, config, data, backend, compute);
     TrainingRun run(config, data, backend, world);
     run.log_place(place);
     return run.run();

@@ -250,10 +250,9 @@ void check_given_fields(const RunConfig& config) {
             9e18,
         "steps = {}: with {} sequences of {} tokens, the tokens do not fit in 64 bits", train.steps,
         train.global_batch, model.sequence_length);
-    LATHE_CHECK_USAGE(train.steps == 0 || optimizer.warmup_steps <= train.steps,
-                      "warmup-steps = {}: must be at most steps = {}", optimizer.warmup_steps,
-                      train.steps);
-    LATHE_CHECK_USAGE(train.steps == 0 || optimizer.schedule != ScheduleKind::warmup_stable_decay ||
+    // A run that ends within its warm-up is a trial of a longer one's beginning.
+    LATHE_CHECK_USAGE(train.steps <= optimizer.warmup_steps ||
+                          optimizer.schedule != ScheduleKind::warmup_stable_decay ||
                           static_cast<double>(optimizer.warmup_steps) +
                                   optimizer.decay_fraction * static_cast<double>(train.steps) <=
                               static_cast<double>(train.steps),

@@ -27,7 +27,7 @@ struct DataConfig {
 struct OptimizerConfig {
     double learning_rate = 1e-3;  ///< the peak
     ScheduleKind schedule = ScheduleKind::cosine;
-    int64_t warmup_steps = 0;
+    int64_t warmup_steps = 0;          ///< may exceed the steps: a trial of a long run's beginning
     double final_learning_rate = 0.1;  ///< at the last step, as a fraction of the peak
     double decay_fraction = 0.2;       ///< of the steps, for warmup_stable_decay
     double beta1 = 0.9;

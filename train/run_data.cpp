@@ -8,6 +8,21 @@
 
 namespace lathe {
 namespace fs = std::filesystem;
+namespace {
+
+std::string fingerprint_text(const Tokenizer& tokenizer) {
+    return fmt::format("{:016x}", tokenizer.fingerprint());
+}
+
+void check_tokenizer(const fs::path& folder, const std::string& fingerprint,
+                     const RunConfig& config, const RunData& data) {
+    LATHE_CHECK_USAGE(fingerprint == data.info.tokenizer_fingerprint,
+                      "--data {}: its tokenizer is not the one that {} was trained with; prepare "
+                      "the data with --tokenizer {}",
+                      config.data.data, folder.string(), (folder / "tokenizer.json").string());
+}
+
+}  // namespace
 
 RunData::RunData(const fs::path& folder)
     : tokenizer_path(folder / "tokenizer.json"),
@@ -15,7 +30,7 @@ RunData::RunData(const fs::path& folder)
       tokenizer(Tokenizer::load(tokenizer_path)),
       train(folder, "train"),
       validation(folder, "validation") {
-    LATHE_CHECK_USAGE(fmt::format("{:016x}", tokenizer.fingerprint()) == info.tokenizer_fingerprint,
+    LATHE_CHECK_USAGE(fingerprint_text(tokenizer) == info.tokenizer_fingerprint,
                       "{}: is not the tokenizer that {} was made with; prepare the data again",
                       tokenizer_path.string(), (folder / "dataset.json").string());
 }
@@ -36,12 +51,27 @@ void resolve(RunConfig& config, const DatasetInfo& info) {
     model.validate();
 }
 
-void check_resume(const RunConfig& config) {
+void check_continues(const fs::path& folder, const CheckpointState& state, const RunConfig& config,
+                     const RunData& data, DType compute) {
+    LATHE_CHECK_USAGE(state.compute == compute, "--dtype {}: {} was trained in {}; use --dtype {}",
+                      name_of(compute), folder.string(), name_of(state.compute),
+                      name_of(state.compute));
+    check_tokenizer(folder, state.tokenizer_fingerprint, config, data);
+}
+
+void check_resume(const RunConfig& config, const RunData& data, DType compute) {
     const std::string& resume = config.checkpoint.resume;
     if (resume == "auto" || resume == "never") {
         return;
     }
     const HuggingFaceFolder folder(resolve_model_folder(resume));
+    if (is_checkpoint(folder.path())) {
+        check_continues(folder.path(), read_state(folder.path()), config, data, compute);
+    } else if (fs::exists(folder.path() / "tokenizer.json")) {
+        check_tokenizer(folder.path(),
+                        fingerprint_text(Tokenizer::load(folder.path() / "tokenizer.json")), config,
+                        data);
+    }
     const ParamLayout layout(config.model);
     folder.check(HuggingFaceMapping(config.model, layout));
 }

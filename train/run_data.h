@@ -8,6 +8,7 @@
 #include "data/tokenizer.h"
 #include "kernels/backend.h"
 #include "parallel/communicator.h"
+#include "train/checkpoint_files.h"
 #include "train/run_config.h"
 
 namespace lathe {
@@ -27,9 +28,13 @@ struct RunData {
 /// model's. Throws UsageError for what cannot be trained.
 void resolve(RunConfig& config, const DatasetInfo& info);
 
-/// Throws UsageError where --resume names a folder that this run's model cannot start from, before
-/// anything is written.
-void check_resume(const RunConfig& config);
+/// Throws UsageError where --resume names a folder that this run cannot start from (another model,
+/// tokenizer or compute type), before anything is written.
+void check_resume(const RunConfig& config, const RunData& data, DType compute);
+
+/// Throws UsageError where this run cannot go on from the checkpoint in `folder`.
+void check_continues(const std::filesystem::path& folder, const CheckpointState& state,
+                     const RunConfig& config, const RunData& data, DType compute);
 
 /// All ranks: throws UsageError where they were started with different configurations, data or
 /// builds.

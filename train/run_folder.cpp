@@ -18,6 +18,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kConfig = "config.toml";
+constexpr const char* kCheckpoints = "checkpoints";
 
 /// Fields that a continued run may change: none of them changes what a step computes, but `steps`,
 /// which stretches the schedule and is how a run is made longer.
@@ -53,18 +54,28 @@ void check_same_run(const fs::path& folder, const RunConfig& config) {
 
 }  // namespace
 
-RunFolder::RunFolder(const fs::path& path, const RunConfig& config, bool fresh) : path_(path) {
-    std::error_code error;
-    fs::create_directories(path_ / "checkpoints", error);
-    LATHE_CHECK_USAGE(!error, "--output {}: cannot be created: {}", path_.string(),
-                      error.message());
+RunFolder::RunFolder(const fs::path& path, const RunConfig& config, bool fresh)
+    : path_(path), made_(!fs::exists(path)) {
+    create(path_);
     lock_ = open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     LATHE_CHECK_USAGE(
         lock_ >= 0 && flock(lock_, LOCK_EX | LOCK_NB) == 0,
         "--output {}: in use by another process ({}); choose another folder or wait for it to end",
         path_.string(), std::strerror(errno));
     FolderWriter::remove_leftovers(path_);
-    FolderWriter::remove_leftovers(path_ / "checkpoints");
+    check_content(config, fresh);
+    create(path_ / kCheckpoints);
+    FolderWriter::remove_leftovers(path_ / kCheckpoints);
+}
+
+void RunFolder::create(const fs::path& folder) const {
+    std::error_code error;
+    fs::create_directories(folder, error);
+    LATHE_CHECK_USAGE(!error, "--output {}: cannot be created: {}", path_.string(),
+                      error.message());
+}
+
+void RunFolder::check_content(const RunConfig& config, bool fresh) const {
     if (fs::exists(path_ / kConfig)) {
         LATHE_CHECK_USAGE(
             !fresh,
@@ -75,14 +86,20 @@ RunFolder::RunFolder(const fs::path& path, const RunConfig& config, bool fresh) 
     }
     for (const fs::directory_entry& entry : fs::directory_iterator(path_)) {
         const fs::path name = entry.path().filename();
-        LATHE_CHECK_USAGE(name == "checkpoints" ||
+        LATHE_CHECK_USAGE(name == kCheckpoints ||
                               (name.string().starts_with("log") && name.extension() == ".txt"),
                           "--output {}: holds {}, which is no part of a run; choose another folder",
                           path_.string(), name.string());
     }
 }
 
-RunFolder::~RunFolder() { close(lock_); }
+RunFolder::~RunFolder() {
+    std::error_code error;
+    if (made_ && !fs::exists(path_ / kConfig, error)) {
+        fs::remove_all(path_, error);
+    }
+    close(lock_);
+}
 
 void RunFolder::write_config(const RunConfig& config) const {
     write_file(path_ / kConfig, to_toml(config));

@@ -21,6 +21,7 @@ AgreedStepEnd agree(Communicator& world, const StepEnd& mine, const std::string&
         largest.sent_bytes = std::max(largest.sent_bytes, theirs.sent_bytes);
         largest.exposed_communication_s =
             std::max(largest.exposed_communication_s, theirs.exposed_communication_s);
+        largest.outdone = std::max(largest.outdone, theirs.outdone);
         agreed.checkpoint.emplace_back(reinterpret_cast<const char*>(bytes.data()) + sizeof(theirs),
                                        bytes.size() - sizeof(theirs));
     }

@@ -13,6 +13,7 @@ struct StepEnd {
     int64_t signal = 0;  ///< that it has received, or 0
     int64_t sent_bytes = 0;
     double exposed_communication_s = 0.0;
+    int64_t outdone = 0;  ///< not 0: the matrix products' ceiling must be measured (again)
 };
 
 struct AgreedStepEnd {

@@ -10,6 +10,7 @@
 
 #include "kernels/files.h"
 #include "tests/support/small_corpus.h"
+#include "train/checkpoint.h"
 
 namespace lathe::testing {
 namespace {
@@ -178,6 +179,7 @@ TEST_F(BadInput, FoldersThatHoldSomethingElse) {
     arguments[4] = other;
     expect_refused(arguments, {"thesis.tex"});
     EXPECT_EQ(read_file(fs::path(other) / "thesis.tex"), "precious");
+    EXPECT_EQ(std::distance(fs::directory_iterator(other), {}), 1) << "something was added";
 
     arguments[4] = *folder_ / "first";
     ASSERT_EQ(run_lathe(arguments).exit_code, 0);
@@ -189,6 +191,51 @@ TEST_F(BadInput, FoldersThatHoldSomethingElse) {
     expect_refused(never, {"--resume auto"});
     expect_refused(train({"--resume", *folder_ / "nothing"}), {"nothing"});
     expect_refused({"export", "--checkpoint", *folder_ / "first", "--output", other}, {"other"});
+}
+
+TEST_F(BadInput, ModelsAndCheckpointsThatDoNotFit) {
+    std::vector<std::string> arguments = train({"--dtype", "f32"});
+    arguments[4] = *folder_ / "start";
+    ASSERT_EQ(run_lathe(arguments).exit_code, 0);
+    const std::string run = arguments[4];
+    const fs::path checkpoint = checkpoint_path(run, 3);
+    const std::string model = *folder_ / "model";
+    ASSERT_EQ(run_lathe({"export", "--checkpoint", run, "--output", model}).exit_code, 0);
+
+    expect_refused(train({"--dtype", "bf16", "--resume", run}), {"--dtype bf16", "--dtype f32"});
+    expect_refused(train({"--dtype", "f32", "--resume", model, "--channels", "48"}),
+                   {"model", "[320, 32]", "[320, 48]"});
+
+    // Another text, so another tokenizer of as many tokens.
+    write_file(*folder_ / "other.txt", small_corpus(40000, 2) + " jackdaws love my sphinx");
+    const std::string data = *folder_ / "other-data";
+    ASSERT_EQ(run_lathe({"prepare", "--input", *folder_ / "other.txt", "--output", data,
+                         "--vocab-size", "320"})
+                  .exit_code,
+              0);
+    for (const std::string& start : {run, model}) {
+        expect_refused(train({"--dtype", "f32", "--resume", start}, data),
+                       {"--data", data, "--tokenizer", "tokenizer.json"});
+        expect_refused({"evaluate", "--model", start, "--data", data},
+                       {"--data", data, "--tokenizer", "tokenizer.json"});
+    }
+
+    const std::string state = read_file(checkpoint / "state.json");
+    write_file(checkpoint / "state.json", state.substr(0, 10));
+    expect_refused(train({"--dtype", "f32", "--resume", run}), {"state.json"});
+    write_file(checkpoint / "state.json", state);
+    fs::resize_file(checkpoint / "model-00002-of-00003.safetensors", 100);
+    expect_refused(train({"--dtype", "f32", "--resume", run}),
+                   {"model-00002-of-00003.safetensors"});
+    for (const char* command : {"generate", "evaluate", "export"}) {
+        std::vector<std::string> uses = {command, "--model", run};
+        if (std::string(command) == "evaluate") {
+            uses.insert(uses.end(), {"--data", data_});
+        } else if (std::string(command) == "export") {
+            uses = {command, "--checkpoint", run, "--output", output()};
+        }
+        expect_refused(uses, {"model-00002-of-00003.safetensors"});
+    }
 }
 
 TEST_F(BadInput, ModelsThatAreNoModels) {

@@ -224,7 +224,6 @@ TEST(RunConfigErrors, FieldsThatDisagreeNameWhereTheyWereGiven) {
         {{{"micro-batch", "3"}}, "global-batch = 8: must be a multiple of micro-batch = 3"},
         {{{"preset", "gpt2-124m"}, {"sequence-length", "1025"}},
          "--sequence-length 1025: must be at most the model's context-length = 1024"},
-        {{{"warmup-steps", "11"}}, "--warmup-steps 11: must be at most steps = 10"},
         {{{"schedule", "warmup-stable-decay"}, {"warmup-steps", "9"}},
          "decay-fraction = 0.2: must leave room for warmup-steps = 9 in steps = 10"},
         {{{"stochastic-rounding", "true"}, {"dtype", "f32"}},
@@ -235,6 +234,17 @@ TEST(RunConfigErrors, FieldsThatDisagreeNameWhereTheyWereGiven) {
          "64 bits"}};
     for (const auto& [overrides, message] : cases) {
         EXPECT_EQ(error_of_options(overrides), message);
+    }
+}
+
+TEST(RunConfig, ATrialMayEndWithinTheWarmUp) {
+    for (const char* schedule : {"cosine", "warmup-stable-decay"}) {
+        const RunConfig config =
+            load_text("[optimizer]\nwarmup-steps = 700\n[train]\nsteps = 19000\n",
+                      {{"steps", "10"}, {"schedule", schedule}});
+        EXPECT_EQ(config.optimizer.warmup_steps, 700);
+        EXPECT_EQ(config.train.steps, 10);
+        config.validate();
     }
 }
 

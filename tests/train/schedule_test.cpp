@@ -32,6 +32,13 @@ TEST_P(EverySchedule, WarmsUpLinearlyToThePeak) {
     EXPECT_EQ(learning_rate(config, 10, 100), 2e-3);
 }
 
+TEST_P(EverySchedule, ARunThatEndsWithinItsWarmUpBeginsLikeALongOne) {
+    for (int64_t step = 1; step <= 5; ++step) {
+        EXPECT_EQ(learning_rate(config_of(GetParam(), 10), step, 5),
+                  learning_rate(config_of(GetParam(), 10), step, 100));
+    }
+}
+
 TEST_P(EverySchedule, NeverRisesAfterTheWarmUpAndEndsAtTheFinalRate) {
     for (const int64_t warmup_steps : {0, 1, 10}) {
         const OptimizerConfig config = config_of(GetParam(), warmup_steps);
