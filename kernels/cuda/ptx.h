@@ -10,11 +10,29 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
     return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+/// The same number, of which the compiler knows nothing: what is computed from it is not kept in
+/// registers throughout a loop, but computed in each turn.
+__device__ __forceinline__ uint32_t recomputed(uint32_t x) {
+    asm volatile("" : "+r"(x));
+    return x;
+}
+__device__ __forceinline__ int64_t recomputed(int64_t x) {
+    asm volatile("" : "+l"(x));
+    return x;
+}
+
 /// Starts to copy 16 bytes from global to shared memory, past the L1 cache. Where `valid` is false,
 /// 16 zero bytes are written and nothing is read.
 __device__ __forceinline__ void copy_async_16(uint32_t shared, const void* global, bool valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared), "l"(global),
                  "r"(valid ? 16 : 0)
+                 : "memory");
+}
+
+/// The same of one float, through the L1 cache.
+__device__ __forceinline__ void copy_async_4(uint32_t shared, const float* global, bool valid) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(shared), "l"(global),
+                 "r"(valid ? 4 : 0)
                  : "memory");
 }
 
@@ -58,6 +76,13 @@ __device__ __forceinline__ void multiply_accumulate(float (&c)[4], const uint32_
         "{%8, %9}, {%0, %1, %2, %3};\n"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/// 2^x to about 2 units in the last place; results below 2^-126 become 0.
+__device__ __forceinline__ float exp2_flushed(float x) {
+    float result;
+    asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(result) : "f"(x));
+    return result;
 }
 
 }  // namespace lathe::cuda::ptx

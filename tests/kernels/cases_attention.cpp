@@ -17,12 +17,16 @@ struct Setting {
     bool alibi = false;
     int64_t first = 0;     ///< cached: tokens before these
     double deviation = 1;  ///< of queries and keys: scores have its square
+    /// A case's name decides whether its arguments are aligned: those of two cases that differ in
+    /// nothing but this are so once.
+    bool is_renamed = false;
 };
 
 std::string describe(const char* operation, const Setting& s, DType compute) {
-    return fmt::format("{} {} B{} T{} H{} K{} D{}{} from {} x{}", operation, name_of(compute),
+    return fmt::format("{} {} B{} T{} H{} K{} D{}{} from {} x{}{}", operation, name_of(compute),
                        s.batch, s.time, s.heads.heads, s.heads.kv_heads, s.heads.head_size,
-                       s.alibi ? " alibi" : "", s.first, s.deviation);
+                       s.alibi ? " alibi" : "", s.first, s.deviation,
+                       s.is_renamed ? " again." : "");
 }
 
 std::vector<double> alibi_slopes(int64_t heads) {
@@ -205,6 +209,40 @@ Case cached_attention_case(const Setting& s, DType compute, Random& random) {
 
 using Maker = Case (*)(const Setting&, DType, Random&);
 
+/// Sizes at which kernels change their tile or their way: every padded head, times about and across
+/// tiles of 32 to 128, wide groups, heads past 128; cached, one token and prompts past several
+/// parts of the cache.
+std::vector<Setting> tile_settings(bool cached) {
+    std::vector<Setting> settings;
+    for (int64_t head_size = 8; head_size <= 128; head_size += 8) {
+        settings.push_back({{2, 1, head_size}, 1, cached ? 1 : 9, false, cached ? 11 : 0});
+    }
+    for (const bool alibi : {false, true}) {
+        settings.push_back({{2, 1, 64}, 1, 129, alibi});
+        settings.push_back({{2, 1, 128}, 1, 161, alibi});
+    }
+    settings.push_back({{1, 1, 64}, 1, 300});
+    settings.push_back({{1, 1, 128}, 1, 300});
+    settings.push_back({{32, 8, 64}, 1, 40});
+    settings.push_back({{32, 8, 128}, 2, 20, true});
+    settings.push_back({{2, 2, 136}, 1, 21});
+    settings.push_back({{2, 1, 256}, 1, 37, true});
+    if (cached) {
+        settings.push_back({{6, 2, 64}, 2, 1, false, 300});
+        settings.push_back({{16, 2, 128}, 1, 1, true, 290});
+        settings.push_back({{3, 1, 200}, 2, 1, false, 128});
+        settings.push_back({{2, 1, 256}, 1, 1, true, 127});
+        settings.push_back({{2, 1, 128}, 1, 40, true, 200});
+        settings.push_back({{2, 2, 64}, 1, 130, false, 66});
+    }
+    return settings;
+}
+
+Setting renamed(Setting s, bool is_renamed) {
+    s.is_renamed = is_renamed;
+    return s;
+}
+
 Cases random_cases(Maker make, bool cached, DType compute, Random& random) {
     Cases cases;
     const AttentionHeads shapes[] = {{1, 1, 1},  {1, 1, 8},  {2, 2, 13}, {4, 2, 16},  {6, 2, 32},
@@ -230,6 +268,11 @@ Cases random_cases(Maker make, bool cached, DType compute, Random& random) {
         }
         cases.push_back(make({{4, 2, 16}, 2, 35, true, 490}, compute, random));
         cases.push_back(make({{2, 1, 16}, 1, 70, false, 1000}, compute, random));
+    }
+    for (const bool is_renamed : {false, true}) {
+        for (const Setting& s : tile_settings(cached)) {
+            cases.push_back(make(renamed(s, is_renamed), compute, random));
+        }
     }
     return cases;
 }
