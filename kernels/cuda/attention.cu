@@ -12,30 +12,6 @@
 namespace lathe::cuda {
 namespace {
 
-/// Adds the bias of ALiBi to raw scores (hence the slope times sqrt(D)), and removes keys after
-/// their query. `distance` is the first column's key less the first row's query.
-template <int kRowTiles, int kColumnTiles>
-__device__ __forceinline__ void bias_and_mask(float (&scores)[kRowTiles][kColumnTiles][4],
-                                              int distance, bool has_slope, float slope,
-                                              bool is_masked) {
-#pragma unroll
-    for (int i = 0; i < kRowTiles; ++i) {
-#pragma unroll
-        for (int n = 0; n < kColumnTiles; ++n) {
-#pragma unroll
-            for (int e = 0; e < 4; ++e) {
-                const int ahead = distance + 8 * n + column_of(e) - 16 * i - row_of(e);
-                if (has_slope) {
-                    scores[i][n][e] = fmaf(slope, static_cast<float>(ahead), scores[i][n][e]);
-                }
-                if (is_masked && ahead > 0) {
-                    scores[i][n][e] = -INFINITY;
-                }
-            }
-        }
-    }
-}
-
 /// The softmax of a warp's rows so far. This lane has rows g and g + 8 of each tile; `sum` is over
 /// its own columns alone until finish.
 template <int kRowTiles, int kHead>
@@ -158,8 +134,7 @@ __global__ void __launch_bounds__(ForwardTile<kHead>::kThreads)
     const int warp_row = warp_index() * Shape::kWarpRows;
     const int first_position = args.first_position + at.first_row + warp_row;
     const int last_position = first_position + Shape::kWarpRows - 1;
-    const bool has_slope = args.slopes != nullptr;
-    const float slope = has_slope ? args.slopes[at.head] * sizes.inverse_scale : 0.0F;
+    const HeadBias bias(args.slopes, at.head, sizes);
 
     const auto stage_of = [&](int key) { return ring.after(key / kKeys % 2 * 2 * kKeys); };
     const auto load = [&](int key) {
@@ -185,10 +160,7 @@ __global__ void __launch_bounds__(ForwardTile<kHead>::kThreads)
         const Tile<kHead> keys = stage_of(key);
         float scores[Shape::kRowTiles][kKeys / 8][4];
         dot_products(scores, own_queries, keys);
-        const bool is_masked = key + kKeys - 1 > first_position;
-        if (is_masked || has_slope) {
-            bias_and_mask(scores, key - first_position, has_slope, slope, is_masked);
-        }
+        bias_and_mask<false>(scores, key - first_position, bias, key + kKeys - 1 > first_position);
         softmax.update(scores, sizes.scale_log2);
         add_weighted(softmax.y, scores, keys.after(kKeys));
     }

@@ -47,39 +47,12 @@ __device__ __forceinline__ void scale_by(Sums<kRowTiles, kColumnTiles>& sums, fl
     }
 }
 
-/// What turns a raw score of a head into a probability.
-struct Probability {
-    float scale_log2;
-    float slope;  ///< times sqrt(D)
-    bool has_slope;
-    bool is_masked;
-
-    __device__ __forceinline__ Probability(const BackwardArguments<Bf16>& args, int head,
-                                           bool is_diagonal)
-        : scale_log2(args.sizes.scale_log2),
-          slope(args.slopes != nullptr ? args.slopes[head] * args.sizes.inverse_scale : 0.0F),
-          has_slope(args.slopes != nullptr),
-          is_masked(is_diagonal) {}
-
-    /// `ahead`: the key's position less the query's.
-    __device__ __forceinline__ float operator()(float score, int ahead,
-                                                float log_sum_exp_log2) const {
-        if (has_slope) {
-            score = fmaf(slope, static_cast<float>(ahead), score);
-        }
-        const float p = ptx::exp2_flushed(fmaf(score, scale_log2, -log_sum_exp_log2));
-        return is_masked && ahead > 0 ? 0.0F : p;
-    }
-};
-
 /// The warp's 16 kRowTiles keys by one stage of queries: turns scores into probabilities and d_p
-/// into the gradient of the scores (before their scale). `distance` is the first key less the first
-/// query.
+/// into the gradient of the scores (before their scale).
 template <int kRowTiles, int kColumnTiles>
 __device__ __forceinline__ void differentiate_by_keys(Sums<kRowTiles, kColumnTiles>& scores,
                                                       Sums<kRowTiles, kColumnTiles>& d_p,
-                                                      const Probability& probability, int distance,
-                                                      const float* log_sum_exp,
+                                                      float scale_log2, const float* log_sum_exp,
                                                       const float* delta) {
 #pragma unroll
     for (int n = 0; n < kColumnTiles; ++n) {
@@ -88,12 +61,11 @@ __device__ __forceinline__ void differentiate_by_keys(Sums<kRowTiles, kColumnTil
         const float2 deltas = *reinterpret_cast<const float2*>(delta + column);
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-            const float denominator = (e % 2 == 0 ? denominators.x : denominators.y) * kLog2E;
+            const float shift = (e % 2 == 0 ? denominators.x : denominators.y) * -kLog2E;
             const float subtracted = e % 2 == 0 ? deltas.x : deltas.y;
 #pragma unroll
             for (int i = 0; i < kRowTiles; ++i) {
-                const int ahead = distance + 16 * i + row_of(e) - 8 * n - column_of(e);
-                scores[i][n][e] = probability(scores[i][n][e], ahead, denominator);
+                scores[i][n][e] = ptx::exp2_flushed(fmaf(scores[i][n][e], scale_log2, shift));
                 d_p[i][n][e] = scores[i][n][e] * (d_p[i][n][e] - subtracted);
             }
         }
@@ -118,21 +90,19 @@ struct RowValues {
 };
 
 /// The warp's 16 kRowTiles queries by one stage of keys: turns d_p into the gradient of the scores
-/// (before their scale). `distance` is the first key less the first query.
+/// (before their scale).
 template <int kRowTiles, int kColumnTiles>
 __device__ __forceinline__ void differentiate_by_queries(
     const Sums<kRowTiles, kColumnTiles>& scores, Sums<kRowTiles, kColumnTiles>& d_p,
-    const Probability& probability, int distance, const RowValues<kRowTiles>& log_sum_exp,
-    const RowValues<kRowTiles>& delta) {
+    float scale_log2, const RowValues<kRowTiles>& log_sum_exp, const RowValues<kRowTiles>& delta) {
 #pragma unroll
     for (int i = 0; i < kRowTiles; ++i) {
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-            const float denominator = log_sum_exp.values[i][e / 2] * kLog2E;
+            const float shift = log_sum_exp.values[i][e / 2] * -kLog2E;
 #pragma unroll
             for (int n = 0; n < kColumnTiles; ++n) {
-                const int ahead = distance + 8 * n + column_of(e) - 16 * i - row_of(e);
-                const float p = probability(scores[i][n][e], ahead, denominator);
+                const float p = ptx::exp2_flushed(fmaf(scores[i][n][e], scale_log2, shift));
                 d_p[i][n][e] = p * (d_p[i][n][e] - delta.values[i][e / 2]);
             }
         }
@@ -234,11 +204,11 @@ __global__ void __launch_bounds__(BackwardTile<kHead>::kThreads)
         Sums<kRowTiles, kQueries / 8> d_scores;
         dot_products(scores, own_keys, queries);
         dot_products(d_scores, own_values, d_y);
-        const bool is_masked = row + Shape::kWarpRows - 1 > walk.query;
+        bias_and_mask<true>(scores, row - walk.query, HeadBias(args.slopes, walk.head, sizes),
+                            row + Shape::kWarpRows - 1 > walk.query);
         const float* log_sum_exp = statistics + walk.step % 2 * 2 * kQueries;
-        differentiate_by_keys<kRowTiles, kQueries / 8>(
-            scores, d_scores, Probability(args, walk.head, is_masked), row - walk.query,
-            log_sum_exp, log_sum_exp + kQueries);
+        differentiate_by_keys<kRowTiles, kQueries / 8>(scores, d_scores, sizes.scale_log2,
+                                                       log_sum_exp, log_sum_exp + kQueries);
         add_weighted(d_values, scores, d_y);
         add_weighted(d_keys, d_scores, queries);
     }
@@ -269,6 +239,7 @@ __global__ void __launch_bounds__(BackwardTile<kHead>::kThreads)
     const int64_t statistics = (at.batch * sizes.heads + at.head) * sizes.time;
     const RowValues<kRowTiles> log_sum_exp(args.log_sum_exp + statistics, row, sizes.time);
     const RowValues<kRowTiles> delta(args.delta + statistics, row, sizes.time);
+    const HeadBias bias(args.slopes, at.head, sizes);
     ptx::wait_copies<0>();
     __syncthreads();
     const HeldRows<kRowTiles, kHead> queries(ring.after(warp_row));
@@ -297,8 +268,8 @@ __global__ void __launch_bounds__(BackwardTile<kHead>::kThreads)
         Sums<kRowTiles, kKeys / 8> d_scores;
         dot_products(scores, queries, keys);
         dot_products(d_scores, d_y, keys.after(kKeys));
-        const Probability probability(args, at.head, key + kKeys - 1 > row);
-        differentiate_by_queries<kRowTiles, kKeys / 8>(scores, d_scores, probability, key - row,
+        bias_and_mask<false>(scores, key - row, bias, key + kKeys - 1 > row);
+        differentiate_by_queries<kRowTiles, kKeys / 8>(scores, d_scores, sizes.scale_log2,
                                                        log_sum_exp, delta);
         add_weighted(d_queries, d_scores, keys);
     }

@@ -15,6 +15,12 @@ constexpr int kColumns = 16;
 __device__ __forceinline__ int own_row() { return static_cast<int>(threadIdx.x) / kColumns * 4; }
 __device__ __forceinline__ int own_column() { return static_cast<int>(threadIdx.x) % kColumns; }
 
+/// What a thread moves at once.
+template <typename T>
+struct alignas(4 * sizeof(T)) Four {
+    T values[4];
+};
+
 template <int kHead>
 struct General : GeneralTile<kHead> {
     using Shape = GeneralTile<kHead>;
@@ -24,32 +30,29 @@ struct General : GeneralTile<kHead> {
 
     float scores[4][kScores];
 
+    /// Loads kRows rows of head_size columns; rows from num_rows on, and columns past the head,
+    /// become zeros.
     template <typename T>
     __device__ static void load(float* tile, const T* source, int64_t stride, int num_rows,
                                 const AttentionSizes& sizes) {
-        constexpr int kSize = Pack<T>::kSize;
-        constexpr int kPacks = kHead / kSize;
-        for (int i = static_cast<int>(threadIdx.x); i < kRows * kPacks; i += kThreads) {
-            const int row = i / kPacks;
-            const int column = i % kPacks * kSize;
+        constexpr int kFours = kHead / 4;
+        for (int i = static_cast<int>(threadIdx.x); i < kRows * kFours; i += kThreads) {
+            const int row = i / kFours;
+            const int column = i % kFours * 4;
             const T* from = source + row * stride + column;
-            float* to = tile + row * kStride + column;
-            Pack<T> pack;
+            Four<T> four;
             if (sizes.is_aligned && row < num_rows && column < sizes.head_size) {
-                pack = Pack<T>::load(from);
+                four = *reinterpret_cast<const Four<T>*>(from);
             } else {
 #pragma unroll
-                for (int c = 0; c < kSize; ++c) {
-                    pack.values[c] =
+                for (int c = 0; c < 4; ++c) {
+                    four.values[c] =
                         row < num_rows && column + c < sizes.head_size ? from[c] : T(0.0F);
                 }
             }
-#pragma unroll
-            for (int c = 0; c < kSize; c += 4) {
-                *reinterpret_cast<float4*>(to + c) =
-                    make_float4(to_float(pack.values[c]), to_float(pack.values[c + 1]),
-                                to_float(pack.values[c + 2]), to_float(pack.values[c + 3]));
-            }
+            *reinterpret_cast<float4*>(tile + row * kStride + column) =
+                make_float4(to_float(four.values[0]), to_float(four.values[1]),
+                            to_float(four.values[2]), to_float(four.values[3]));
         }
     }
 
@@ -137,16 +140,13 @@ struct General : GeneralTile<kHead> {
     __device__ static void store(const float (&sums)[4][kSums][4], const float (&factor)[4],
                                  T* destination, int64_t stride, int num_rows,
                                  const AttentionSizes& sizes) {
-        struct alignas(4 * sizeof(T)) Four {
-            T values[4];
-        };
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             T* row = destination + (own_row() + i) * stride;
 #pragma unroll
             for (int n = 0; n < kSums; ++n) {
                 const int column = 64 * n + 4 * own_column();
-                Four four;
+                Four<T> four;
 #pragma unroll
                 for (int c = 0; c < 4; ++c) {
                     four.values[c] = from_float<T>(factor[i] * sums[i][n][c]);
@@ -155,7 +155,7 @@ struct General : GeneralTile<kHead> {
                     continue;
                 }
                 if (sizes.is_aligned && column < sizes.head_size) {
-                    *reinterpret_cast<Four*>(row + column) = four;
+                    *reinterpret_cast<Four<T>*>(row + column) = four;
                     continue;
                 }
 #pragma unroll

@@ -3,6 +3,7 @@
 // 8][4]; this lane's four of a tile are rows g and g + 8, columns 2t and 2t + 1 (ptx.h).
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include "kernels/cuda/attention_arguments.h"
@@ -238,6 +239,45 @@ __device__ __forceinline__ void dot_products(float (&products)[kRowTiles][kColum
             for (int i = 0; i < kRowTiles; ++i) {
                 ptx::multiply_accumulate(products[i][n], left[i], right[0], right[1]);
                 ptx::multiply_accumulate(products[i][n + 1], left[i], right[2], right[3]);
+            }
+        }
+    }
+}
+
+/// A head's bias of ALiBi. `slope` is for raw products, which the scale is still to meet.
+struct HeadBias {
+    bool exists;
+    float slope;
+
+    __device__ __forceinline__ HeadBias(const float* slopes, int head, const AttentionSizes& sizes)
+        : exists(slopes != nullptr),
+          slope(slopes != nullptr ? slopes[head] * sizes.inverse_scale : 0.0F) {}
+};
+
+/// Adds the bias to the scores of queries by keys (or keys by queries), and with `is_masked`
+/// removes keys after their query. `distance`: the position of the first key less that of the first
+/// query.
+template <bool kByKeys, int kRowTiles, int kColumnTiles>
+__device__ __forceinline__ void bias_and_mask(float (&scores)[kRowTiles][kColumnTiles][4],
+                                              int distance, const HeadBias& bias, bool is_masked) {
+    if (!bias.exists && !is_masked) {
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < kRowTiles; ++i) {
+#pragma unroll
+        for (int n = 0; n < kColumnTiles; ++n) {
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                const int row = 16 * i + row_of(e);
+                const int column = 8 * n + column_of(e);
+                const int ahead = distance + (kByKeys ? row - column : column - row);
+                if (bias.exists) {
+                    scores[i][n][e] = fmaf(bias.slope, static_cast<float>(ahead), scores[i][n][e]);
+                }
+                if (is_masked && ahead > 0) {
+                    scores[i][n][e] = -INFINITY;
+                }
             }
         }
     }
