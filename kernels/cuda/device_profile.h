@@ -24,7 +24,7 @@ struct DeviceProfile {
     MatmulLibrary matmul = MatmulLibrary::native;
 };
 
-/// "a100", "h100", "rtx4090": published sizes of well-known devices. Throws UsageError that lists
+/// "a100", "h100", "rtx4090", "rtx5090": published sizes of well-known devices. Throws UsageError that lists
 /// the names for another.
 DeviceProfile profile_of(std::string_view device);
 
