@@ -187,7 +187,9 @@ void DryBackend::copy_from_host(const Tensor& destination, const void*) {
 }
 
 void DryBackend::copy_to_host(void* destination, const Tensor& source) {
-    std::memset(destination, 0, static_cast<size_t>(source.bytes()));
+    if (source.bytes() > 0) {
+        std::memset(destination, 0, static_cast<size_t>(source.bytes()));
+    }
     const auto bytes = static_cast<double>(source.bytes());
     const double seconds =
         host_computes_ ? speed_.copy_seconds(2.0 * bytes) : speed_.host_seconds(bytes);

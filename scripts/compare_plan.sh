@@ -2,17 +2,20 @@
 # Plans beside what they plan, on this CPU: the time of a step (planned before and after it is measured), the peak memory
 # by the backend's own account, and as the process's resident size (less that of a run of next to nothing). Categories of
 # memory that differ by more than 3% are told on standard error, except workspace, in which a run's account holds what its
-# last checkpoint widens. Wants an otherwise idle machine.
-#   scripts/compare_plan.sh [--model NAME] [LATHE]
+# last checkpoint widens. Wants an otherwise idle machine; --processor-time counts one thread's processor time instead,
+# which other work on the machine hardly changes.
+#   scripts/compare_plan.sh [--model NAME] [--processor-time] [LATHE]
 # Without --model all of llama-5m, llama-15m, llama-110m and gpt2-124m are run: about ten minutes on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 lathe=build/release/lathe
 models=(llama-5m llama-15m llama-110m gpt2-124m)
+processor_time=
 while (($#)); do
     case $1 in
         --model) models=("$2"); shift ;;
+        --processor-time) processor_time=1 ;;
         *) lathe=$1 ;;
     esac
     shift
@@ -24,10 +27,25 @@ trap 'rm -rf "$work"' EXIT
 bible -f 'gen1:1-rev22:21' >"$work/corpus.txt"
 "$lathe" prepare --input "$work/corpus.txt" --output "$work/data" --vocab-size 4096 >/dev/null
 
+threads=()
+if [[ $processor_time ]]; then
+    threads=(--threads 1)
+    cat >"$work/clock.c" <<'C'
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t clock, struct timespec* time) {
+    return (int)syscall(SYS_clock_gettime, clock == CLOCK_MONOTONIC ? CLOCK_PROCESS_CPUTIME_ID : clock, time);
+}
+C
+    cc -shared -fPIC -O1 -o "$work/clock.so" "$work/clock.c"
+fi
+lathe() { env ${processor_time:+LD_PRELOAD="$work/clock.so"} "$lathe" "$@"; }
+
 # Trains and prints the process's peak resident size in bytes: train OPTION...
 train() {
     rm -rf "$work/run"
-    python3 - "$lathe" train --data "$work/data" --output "$work/run" --validation-every 0 --validation-sequences 1 "$@" <<'PYTHON'
+    python3 - env ${processor_time:+LD_PRELOAD="$work/clock.so"} "$lathe" train --data "$work/data" --output "$work/run" --validation-every 0 --validation-sequences 1 "$@" <<'PYTHON'
 import resource, subprocess, sys
 done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
 if done.returncode != 0:
@@ -45,10 +63,10 @@ for model in "${models[@]}"; do
         llama-15m) micro_batch=8 length=256 global=16 steps=8 ;;
         *) micro_batch=4 length=1024 global=8 steps=3 ;;
     esac
-    shape=(--preset "$model" --micro-batch "$micro_batch" --sequence-length "$length" --global-batch "$global")
-    "$lathe" plan "${shape[@]}" --data "$work/data" --json >"$work/before.json"
+    shape=("${threads[@]}" --preset "$model" --micro-batch "$micro_batch" --sequence-length "$length" --global-batch "$global")
+    lathe plan "${shape[@]}" --data "$work/data" --json >"$work/before.json"
     resident=$(train "${shape[@]}" --steps "$steps")
-    "$lathe" plan "${shape[@]}" --data "$work/data" --json >"$work/after.json"
+    lathe plan "${shape[@]}" --data "$work/data" --json >"$work/after.json"
     python3 - "$work" "$model, $micro_batch x $length, $((global / micro_batch))" "$resident" "$empty" <<'PYTHON'
 import json, statistics, sys
 work, name, resident, empty = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
