@@ -232,12 +232,22 @@ __device__ __forceinline__ void soften(const SplitArguments<T>& args, const Spli
     }
 }
 
+/// The warps' sums of each head. The halves of each 8 columns lie apart, and in different banks, so
+/// that lanes write 16 bytes side by side.
+template <int kHead>
+struct WarpSums {
+    float values[kSplitWarps][kSplitHeads][kHead + 16];
+
+    __device__ __forceinline__ float& at(int warp, int head, int column) {
+        return values[warp][head][column / 4 % 2 * (kHead / 2 + 16) + column / 8 * 4 + column % 4];
+    }
+};
+
 /// The values weighted by the block's probabilities: each warp sums every fourth group of keys,
 /// then the warps' sums are added in their order.
 template <typename T, int kHead>
 __device__ __forceinline__ void weigh_values(const SplitArguments<T>& args, const SplitPlace& at,
-                                             const Scores& p,
-                                             float (&partial)[kSplitWarps][kSplitHeads][kHead]) {
+                                             const Scores& p, WarpSums<kHead>& partial) {
     constexpr int kLanes = kHead / kChunk;  // that share a key
     constexpr int kKeysAtOnce = kSplitThreads / kLanes;
     const AttentionSizes& sizes = args.sizes;
@@ -273,7 +283,7 @@ __device__ __forceinline__ void weigh_values(const SplitArguments<T>& args, cons
         if (static_cast<int>(threadIdx.x) % kWarpSize < kLanes) {
 #pragma unroll
             for (int e = 0; e < kChunk; e += 4) {
-                *reinterpret_cast<float4*>(&partial[warp][h][column + e]) =
+                *reinterpret_cast<float4*>(&partial.at(warp, h, column + e)) =
                     make_float4(sums[h][e], sums[h][e + 1], sums[h][e + 2], sums[h][e + 3]);
             }
         }
@@ -283,10 +293,10 @@ __device__ __forceinline__ void weigh_values(const SplitArguments<T>& args, cons
         const int64_t row = at.batch * sizes.heads + at.first_head + h;
         float* to = args.weighted_y + (row * args.num_parts + at.part) * sizes.head_size;
         for (int d = static_cast<int>(threadIdx.x); d < sizes.head_size; d += kSplitThreads) {
-            float sum = partial[0][h][d];
+            float sum = partial.at(0, h, d);
 #pragma unroll
             for (int w = 1; w < kSplitWarps; ++w) {
-                sum += partial[w][h][d];
+                sum += partial.at(w, h, d);
             }
             to[d] = sum;
         }
@@ -297,7 +307,7 @@ template <typename T, int kHead>
 __global__ void __launch_bounds__(kSplitThreads)
     attend_part(const __grid_constant__ SplitArguments<T> args) {
     __shared__ Scores scores;
-    __shared__ __align__(16) float partial[kSplitWarps][kSplitHeads][kHead];
+    __shared__ __align__(16) WarpSums<kHead> partial;
     const SplitPlace at(args);
     score_keys<T, kHead>(args, at, scores);
     __syncthreads();
