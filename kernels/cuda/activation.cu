@@ -15,7 +15,7 @@ template <typename T, typename Function, bool kBackward>
 __global__ void __launch_bounds__(kThreads)
     gelu_kernel(const T* d_y, const T* x, T* y, int64_t n, bool aligned) {
     constexpr int kSize = Pack<T>::kSize;
-    constexpr int kPacks = kBackward ? 2 : 4;
+    constexpr int kPacks = 2;
     constexpr int kBlockElements = kThreads * kPacks * kSize;
     const auto result = [](T gradient, T value) {
         if constexpr (kBackward) {
@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kThreads)
             for (int j = 0; j < kSize; ++j) {
                 packs[i].values[j] = result(gradients[i].values[j], packs[i].values[j]);
             }
-            packs[i].store(y + begin + i * kThreads * kSize);
+            packs[i].store_global(y + begin + i * kThreads * kSize);
         }
     } else {
         const int64_t end = block + kBlockElements < n ? block + kBlockElements : n;
@@ -57,7 +57,7 @@ void launch_gelu(const char* name, Activation activation, const Tensor& d_y, con
                  const Tensor& y, cudaStream_t stream) {
     const auto kernel = activation == Activation::gelu_exact ? gelu_kernel<T, GeluExact, kBackward>
                                                              : gelu_kernel<T, GeluTanh, kBackward>;
-    constexpr int64_t kBlockElements = int64_t{kThreads} * (kBackward ? 2 : 4) * Pack<T>::kSize;
+    constexpr int64_t kBlockElements = int64_t{kThreads} * 2 * Pack<T>::kSize;
     const int64_t n = x.size();
     if (n > 0) {
         launch(name, kernel,

@@ -151,7 +151,7 @@ __device__ __forceinline__ void store_rows(Tile<kHead> tile, int row,
             reinterpret_cast<const Bf16*>(tile.chunk(row + i / kChunks, i % kChunks)));
         Bf16* to = destination + i / kChunks * stride + i % kChunks * 8;
         if (sizes.is_aligned) {
-            pack.store(to);
+            pack.store_global(to);
         } else {
 #pragma unroll
             for (int c = 0; c < 8; ++c) {

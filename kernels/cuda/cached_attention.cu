@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(kStoreThreads)
                 pack.values[c] = elements[i + c];
             }
             if (sizes.is_aligned && count >= i + kSize) {
-                pack.store(destination + i);
+                pack.store_global(destination + i);
                 continue;
             }
 #pragma unroll

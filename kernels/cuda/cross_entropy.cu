@@ -21,9 +21,9 @@ constexpr float kLog2E = 1.44269504088896341F;
 constexpr float kLn2 = 0.69314718055994531F;
 constexpr float kLowest = std::numeric_limits<float>::lowest();
 
-/// Spans of a row that a warp keeps in registers: 32 registers a lane.
+/// Spans of a row that a warp keeps in registers: 24 registers a lane, of 64.
 template <typename L>
-constexpr int kHeld = 16 / static_cast<int>(sizeof(L));
+constexpr int kHeld = 12 / static_cast<int>(sizeof(L));
 
 template <typename L, typename G>
 struct LossRows {
@@ -146,6 +146,7 @@ struct HeldRow {
             }
         }
         ptx::wait_copies<0>();
+#pragma unroll 1  // registers are what is short
         for (int i = 0; left(kHeld<L> + i) > 0; ++i) {
             function(past_registers(i), column(kHeld<L> + i));
         }
@@ -207,6 +208,7 @@ __global__ void __launch_bounds__(kThreads, 1) cross_entropy_kernel(LossRows<L, 
         return;
     }
     const float factor = op.scale / softmax.sum;
+    const float d_target = op.scale * expm1f(log_p);  // p - 1 keeps its digits
     row.each([&](Span span, int64_t begin) {
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
@@ -214,7 +216,7 @@ __global__ void __launch_bounds__(kThreads, 1) cross_entropy_kernel(LossRows<L, 
             const float p = factor * Softmax::power(span.values[i], softmax.maximum);
             span.values[i] = column < op.vocabulary ? p : 0.0F;
             if (column == target) {
-                span.values[i] = op.scale * expm1f(log_p);  // p - 1 keeps its digits
+                span.values[i] = d_target;
             }
         }
         store_span<G, kAligned>(gradient + begin, op.columns - begin, span);

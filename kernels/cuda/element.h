@@ -4,6 +4,7 @@
 #include <cuda_bf16.h>
 
 #include <cstdint>
+#include <cstring>
 
 #include "kernels/dtype.h"
 
@@ -46,6 +47,13 @@ struct alignas(16) Pack {
     __device__ __forceinline__ void store(T* address) const {
         *reinterpret_cast<Pack*>(address) = *this;
     }
+    /// To global memory, certainly by one access: nvcc may split the plain store of a pack that was
+    /// made element by element.
+    __device__ __forceinline__ void store_global(T* address) const {
+        uint4 bits;
+        memcpy(&bits, values, sizeof(bits));
+        __stwb(reinterpret_cast<uint4*>(address), bits);
+    }
 };
 
 /// The first `count` elements of a pack, zeros past them. kAligned: all of them, by one access.
@@ -67,7 +75,7 @@ __device__ __forceinline__ Pack<T> load_pack(const T* address, int count) {
 template <bool kAligned, typename T>
 __device__ __forceinline__ void store_pack(T* address, int count, const Pack<T>& pack) {
     if constexpr (kAligned) {
-        pack.store(address);
+        pack.store_global(address);
     } else {
 #pragma unroll
         for (int i = 0; i < Pack<T>::kSize; ++i) {

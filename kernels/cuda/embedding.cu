@@ -53,7 +53,7 @@ __device__ __forceinline__ void copy_packs(const T* token, const T* position, T*
             for (int j = 0; j < kSize && position != nullptr; ++j) {
                 packs[i].values[j] = added(packs[i].values[j], positions[i].values[j]);
             }
-            packs[i].store(y + column);
+            packs[i].store_global(y + column);
         }
     }
 }

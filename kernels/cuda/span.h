@@ -126,7 +126,7 @@ __device__ __forceinline__ void store_span(T* address, int64_t count, const Span
 #pragma unroll
         for (int i = 0; i < RawSpan<T>::kPacks; ++i) {
             if (RawSpan<T>::column(i) < count) {
-                raw.packs[i].store(address + RawSpan<T>::column(i));
+                raw.packs[i].store_global(address + RawSpan<T>::column(i));
             }
         }
     } else {
