@@ -29,7 +29,7 @@ RESULTS = WORK / "results.json"
 ALLOWED = ROOT / "scripts" / "mutants_allowed.txt"
 TEST = "tests/kernels/cuda_operations_test"
 
-# What a mutated place asks. The device's copy of the number is set before each launch.
+# What a mutated place asks. The device's copy of the number is set before the first launch.
 ASK = """#pragma once
 #include <cuda_runtime.h>
 #include <cstdlib>
@@ -58,8 +58,11 @@ LATHE_MUTATION_FUNCTION T least(int number, T a, T b) {
 }
 #ifdef __CUDACC__
 static inline void set_on_device() {
-    const int chosen = chosen_on_host();
-    static_cast<void>(cudaMemcpyToSymbol(lathe_mutant_on_device, &chosen, sizeof(chosen)));
+    static const bool is_set = [] {
+        const int chosen = chosen_on_host();
+        return cudaMemcpyToSymbol(lathe_mutant_on_device, &chosen, sizeof(chosen)) == cudaSuccess;
+    }();
+    static_cast<void>(is_set);
 }
 #endif
 }  // namespace lathe::mutation
