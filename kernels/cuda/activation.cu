@@ -9,13 +9,14 @@ namespace {
 
 constexpr int kThreads = 256;
 
-/// y = Function::value(x), or with d_y y = d_y Function::slope(x), kPacks packs a thread; y may be
-/// d_y.
+/// Packs that a thread loads before it uses the first.
+constexpr int kPacks = 2;
+
+/// y = Function::value(x), or with d_y y = d_y Function::slope(x); y may be d_y.
 template <typename T, typename Function, bool kBackward>
 __global__ void __launch_bounds__(kThreads)
     gelu_kernel(const T* d_y, const T* x, T* y, int64_t n, bool aligned) {
     constexpr int kSize = Pack<T>::kSize;
-    constexpr int kPacks = 2;
     constexpr int kBlockElements = kThreads * kPacks * kSize;
     const auto result = [](T gradient, T value) {
         if constexpr (kBackward) {
@@ -57,7 +58,7 @@ void launch_gelu(const char* name, Activation activation, const Tensor& d_y, con
                  const Tensor& y, cudaStream_t stream) {
     const auto kernel = activation == Activation::gelu_exact ? gelu_kernel<T, GeluExact, kBackward>
                                                              : gelu_kernel<T, GeluTanh, kBackward>;
-    constexpr int64_t kBlockElements = int64_t{kThreads} * 2 * Pack<T>::kSize;
+    constexpr int64_t kBlockElements = int64_t{kThreads} * kPacks * Pack<T>::kSize;
     const int64_t n = x.size();
     if (n > 0) {
         launch(name, kernel,

@@ -30,7 +30,7 @@ inline int64_t num_column_chunks(DType compute, int64_t rows, int64_t columns,
     return std::clamp<int64_t>((rows + 127) / 128, 1, std::max<int64_t>(wanted, 1));
 }
 
-/// Rows up to this width are kept in registers by NormBackward.
+/// Rows up to this width are kept in registers by Norm and NormBackward.
 inline constexpr int64_t kMaxResidentColumns = 8192;
 
 /// Chunks of rows for NormBackward's one pass: a block a multiprocessor, but chunks of at least 64

@@ -1,7 +1,9 @@
-// Gradient of Embedding. Positions are sorted by token; a warp then adds a window of 64 rows of
-// d_y in that order, however tokens repeat: equal tokens are a run of rows. A run inside of one
-// window goes straight to its table row; runs that cross windows leave partial sums, which a second
-// kernel adds in order. So every row of d_y is read once, and no order depends on the scheduling.
+// Gradient of Embedding. Positions are sorted by token; a warp then adds a
+// window of 64 rows of d_y in that order, however tokens repeat: equal tokens
+// are a run of rows. A run inside of one window goes straight to its table row;
+// runs that cross windows leave partial sums, which a second kernel adds in
+// order. So every row of d_y is read once, and no order depends on the
+// scheduling.
 #include <limits>
 
 #include "kernels/cuda/cuda_backend_impl.h"
@@ -21,7 +23,8 @@ constexpr int kTile = Span::kColumns;
 struct Table {
     SortedTokens sorted;
     float* d_table;   ///< [vocabulary, columns]
-    float* partials;  ///< [windows, 2, columns]: of the run that enters a window, that leaves it
+    float* partials;  ///< [windows, 2, columns]: of the run that enters a window,
+                      ///< that leaves it
     int32_t* occurs;  ///< [vocabulary], 1 for tokens that occur
     int64_t count;
     int64_t columns;
@@ -138,8 +141,9 @@ __global__ void __launch_bounds__(kTileThreads) window_kernel(const T* d_y, Tabl
     }
 }
 
-/// Sums up the run that leaves window blockIdx.x and began there, if there is one: what it left,
-/// then what entered the windows that follow. Warps take ranges of those, the first adds them up.
+/// Sums up the run that leaves window blockIdx.x and began there, if there is
+/// one: what it left, then what entered the windows that follow. Warps take
+/// ranges of those, the first adds them up.
 __global__ void __launch_bounds__(kTileThreads) crossing_kernel(Table table, bool aligned) {
     __shared__ float4 shared[kTileWarps][2][kWarpSize];
     const int64_t window = blockIdx.x;
@@ -155,7 +159,8 @@ __global__ void __launch_bounds__(kTileThreads) crossing_kernel(Table table, boo
     if (!leaves || !began) {
         return;
     }
-    // The last window that the run enters: the last one that begins with its token.
+    // The last window that the run enters: the last one that begins with its
+    // token.
     int64_t last = window + 1;
     for (int64_t past = (table.count + kWindowRows - 1) / kWindowRows; past - last > 1;) {
         const int64_t middle = (last + past) / 2;
@@ -200,21 +205,24 @@ __global__ void __launch_bounds__(kTileThreads) crossing_kernel(Table table, boo
     }
 }
 
-/// Zeros for tokens that do not occur.
+/// Zeros for tokens that do not occur: a warp a row.
 __global__ void __launch_bounds__(kTileThreads) absent_kernel(Table table, bool aligned) {
-    const WarpTile tile = warp_tile(table.vocabulary, table.columns, kTile);
-    if (tile.row == table.vocabulary || table.occurs[tile.row] != 0) {
+    const int64_t row = static_cast<int64_t>(blockIdx.x) * kTileWarps + threadIdx.x / kWarpSize;
+    if (row >= table.vocabulary || table.occurs[row] != 0) {
         return;
     }
-    float* row = table.d_table + tile.row * table.columns + tile.begin;
-    if (aligned) {
-        store_span<float, true>(row, tile.end - tile.begin, {});
-    } else {
-        store_span<float, false>(row, tile.end - tile.begin, {});
+    for (int64_t column = 0; column < table.columns; column += kTile) {
+        float* at = table.d_table + row * table.columns + column;
+        if (aligned) {
+            store_span<float, true>(at, table.columns - column, {});
+        } else {
+            store_span<float, false>(at, table.columns - column, {});
+        }
     }
 }
 
-/// d_table[t] = sum over b of d_y[b, t], zero past the last t: a warp a piece of a row.
+/// d_table[t] = sum over b of d_y[b, t], zero past the last t: a warp a piece
+/// of a row.
 template <typename T, bool kAligned>
 __global__ void __launch_bounds__(kTileThreads)
     position_kernel(const T* d_y, float* d_table, int64_t count, int64_t time, int64_t positions,
@@ -269,7 +277,7 @@ void issue_tokens(const T* d_y, const Table& table, cudaStream_t stream) {
            table, aligned);
     if (!table.accumulate) {
         launch(name, absent_kernel,
-               {.blocks = warp_tile_blocks(table.vocabulary, table.columns, kTile),
+               {.blocks = static_cast<unsigned>(divide_up(table.vocabulary, kTileWarps)),
                 .threads = kTileThreads,
                 .stream = stream},
                table, aligned);

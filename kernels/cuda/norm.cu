@@ -1,6 +1,8 @@
-// LayerNorm and RMSNorm with the residual addition before them: a block a row, which it keeps in
-// registers up to 16 packs a thread. Thread t owns packs t, t + 128, ... and adds them in order,
-// whichever way the row is held or read: the bits do not depend on it.
+// LayerNorm and RMSNorm with the residual addition before them. A row is read
+// once and stays in the registers of a warp or a block, up to 8192 columns.
+#include <algorithm>
+
+#include "kernels/cuda/column_shapes.h"
 #include "kernels/cuda/cuda_backend_impl.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/reduce.h"
@@ -8,7 +10,7 @@
 namespace lathe::cuda {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kThreads = 256;  ///< of the looped kernel
 
 template <typename T>
 struct NormRows {
@@ -20,6 +22,7 @@ struct NormRows {
     T* y;
     float* mean;  ///< layernorm only
     float* rstd;
+    int64_t rows;
     int64_t columns;
     float epsilon;
 };
@@ -40,78 +43,129 @@ __device__ __forceinline__ float rstd_of(float squares, int64_t columns, float e
     return 1.0F / sqrtf(squares / static_cast<float>(columns) + epsilon);
 }
 
-/// Rows of whole, aligned packs, at most kPacks a thread.
-template <typename T, int kPacks>
-__global__ void __launch_bounds__(kThreads) resident_norm_kernel(NormRows<T> op) {
-    constexpr int kSize = Pack<T>::kSize;
-    __shared__ float scratch[kThreads / kWarpSize];
-    const int64_t row = static_cast<int64_t>(blockIdx.x) * op.columns;
-    const int packs = static_cast<int>(op.columns) / kSize;
-    const auto each_pack = [&](auto&& function) {
+/// Rows of whole, aligned packs. kRowThreads threads hold a row in registers,
+/// kElements columns each at most: packs t, t + kRowThreads, ... Blocks take
+/// rows in turn (a warp each, if that is what holds one) and keep weight and
+/// bias in shared memory.
+template <typename T, int kRowThreads, int kElements>
+struct ResidentNorm {
+    static constexpr int kSize = Pack<T>::kSize;
+    static constexpr int kPacks = kElements / kSize;
+    static constexpr int kBlockThreads = kRowThreads == kWarpSize ? 512 : kRowThreads;
+    static constexpr int kGroups = kBlockThreads / kRowThreads;
+
+    const NormRows<T>& op;
+    const Pack<T>* weight;  ///< of the whole row, in shared memory
+    const Pack<T>* bias;
+
+    /// Calls function(index of the pack here, in the row) for each that this
+    /// thread holds.
+    template <typename Function>
+    __device__ __forceinline__ void each_pack(Function&& function) const {
+        const int packs = static_cast<int>(op.columns) / kSize;
 #pragma unroll
         for (int i = 0; i < kPacks; ++i) {
-            const int pack = i * kThreads + static_cast<int>(threadIdx.x);
+            const int pack = i * kRowThreads + static_cast<int>(threadIdx.x) % kRowThreads;
             if (pack < packs) {
-                function(i, pack * kSize);
+                function(i, pack);
             }
         }
-    };
-    Pack<T> s[kPacks];
-    each_pack([&](int i, int column) { s[i] = Pack<T>::load(op.x + row + column); });
-    if (op.residual != nullptr) {
-        each_pack([&](int i, int column) {
-            const Pack<T> residual = Pack<T>::load(op.residual + row + column);
-#pragma unroll
-            for (int j = 0; j < kSize; ++j) {
-                s[i].values[j] = added(s[i].values[j], residual.values[j]);
-            }
-            s[i].store(op.sum + row + column);
-        });
     }
-    float mean = 0.0F;
-    if (op.bias != nullptr) {
-        float total = 0.0F;
+
+    /// x, plus the residual where there is one.
+    __device__ __forceinline__ void load(Pack<T> (&s)[kPacks], int64_t row) const {
+        const int64_t begin = row * op.columns;
+        each_pack([&](int i, int pack) { s[i] = Pack<T>::load(op.x + begin + pack * kSize); });
+        if (op.residual != nullptr) {
+            Pack<T> residual[kPacks];
+            each_pack([&](int i, int pack) {
+                residual[i] = Pack<T>::load(op.residual + begin + pack * kSize);
+            });
+            each_pack([&](int i, int pack) {
+#pragma unroll
+                for (int j = 0; j < kSize; ++j) {
+                    s[i].values[j] = added(s[i].values[j], residual[i].values[j]);
+                }
+                s[i].store_global(op.sum + begin + pack * kSize);
+            });
+        }
+    }
+
+    __device__ __forceinline__ void process(int64_t row, float* scratch) const {
+        Pack<T> s[kPacks];
+        load(s, row);
+        float mean = 0.0F;
+        if (op.bias != nullptr) {
+            float total = 0.0F;
+            each_pack([&](int i, int) {
+#pragma unroll
+                for (int j = 0; j < kSize; ++j) {
+                    total += to_float(s[i].values[j]);
+                }
+            });
+            mean = block_sum<kRowThreads>(total, scratch) / static_cast<float>(op.columns);
+        }
+        float squares = 0.0F;
         each_pack([&](int i, int) {
 #pragma unroll
             for (int j = 0; j < kSize; ++j) {
-                total += to_float(s[i].values[j]);
+                const float difference = to_float(s[i].values[j]) - mean;
+                squares = fmaf(difference, difference, squares);
             }
         });
-        mean = block_sum<kThreads>(total, scratch) / static_cast<float>(op.columns);
+        squares = block_sum<kRowThreads>(squares, scratch);
+        const float rstd = rstd_of(squares, op.columns, op.epsilon);
+        each_pack([&](int i, int pack) {
+            const Pack<T> w = weight[pack];
+            Pack<T> b{};
+            if (op.bias != nullptr) {
+                b = bias[pack];
+            }
+            Pack<T> y;
+#pragma unroll
+            for (int j = 0; j < kSize; ++j) {
+                y.values[j] =
+                    normed(s[i].values[j], mean, rstd, w.values[j], to_float(b.values[j]));
+            }
+            y.store_global(op.y + row * op.columns + pack * kSize);
+        });
+        if (threadIdx.x % kRowThreads == 0) {
+            op.rstd[row] = rstd;
+            if (op.bias != nullptr) {
+                op.mean[row] = mean;
+            }
+        }
     }
-    float squares = 0.0F;
-    each_pack([&](int i, int) {
-#pragma unroll
-        for (int j = 0; j < kSize; ++j) {
-            const float difference = to_float(s[i].values[j]) - mean;
-            squares = fmaf(difference, difference, squares);
-        }
-    });
-    const float rstd = rstd_of(block_sum<kThreads>(squares, scratch), op.columns, op.epsilon);
-    each_pack([&](int i, int column) {
-        const Pack<T> weight = Pack<T>::load(op.weight + column);
-        Pack<T> bias{};
+};
+
+template <typename T, int kRowThreads, int kElements>
+__global__ void __launch_bounds__(ResidentNorm<T, kRowThreads, kElements>::kBlockThreads)
+    resident_norm_kernel(NormRows<T> op) {
+    using Resident = ResidentNorm<T, kRowThreads, kElements>;
+    extern __shared__ uint4 memory[];
+    __shared__ float scratch[kRowThreads / kWarpSize];
+    auto* weight = reinterpret_cast<T*>(memory);
+    T* bias = weight + op.columns;
+    // Element by element, as a parameter may start anywhere.
+    for (int column = static_cast<int>(threadIdx.x); column < op.columns;
+         column += Resident::kBlockThreads) {
+        weight[column] = op.weight[column];
         if (op.bias != nullptr) {
-            bias = Pack<T>::load(op.bias + column);
+            bias[column] = op.bias[column];
         }
-        Pack<T> y;
-#pragma unroll
-        for (int j = 0; j < kSize; ++j) {
-            y.values[j] =
-                normed(s[i].values[j], mean, rstd, weight.values[j], to_float(bias.values[j]));
-        }
-        y.store(op.y + row + column);
-    });
-    if (threadIdx.x == 0) {
-        op.rstd[blockIdx.x] = rstd;
-        if (op.bias != nullptr) {
-            op.mean[blockIdx.x] = mean;
-        }
+    }
+    __syncthreads();
+    const Resident resident{op, reinterpret_cast<const Pack<T>*>(weight),
+                            reinterpret_cast<const Pack<T>*>(bias)};
+    constexpr int kGroups = Resident::kGroups;
+    for (int64_t row = static_cast<int64_t>(blockIdx.x) * kGroups + threadIdx.x / kRowThreads;
+         row < op.rows; row += static_cast<int64_t>(gridDim.x) * kGroups) {
+        resident.process(row, scratch);
     }
 }
 
-/// Rows of any width: read again, from the cache, for each of the three passes. Each thread reads
-/// what it wrote itself.
+/// Rows of any width, a block a row: read again, from the cache, for each of
+/// the three passes. Each thread reads what it wrote itself.
 template <typename T, bool kAligned>
 __global__ void __launch_bounds__(kThreads) looped_norm_kernel(NormRows<T> op) {
     constexpr int kSize = Pack<T>::kSize;
@@ -177,19 +231,36 @@ __global__ void __launch_bounds__(kThreads) looped_norm_kernel(NormRows<T> op) {
     }
 }
 
+template <typename T, int kRowThreads, int kElements>
+void launch_resident(const NormRows<T>& rows, const DeviceProfile& device, cudaStream_t stream) {
+    using Resident = ResidentNorm<T, kRowThreads, kElements>;
+    // 1024 threads a multiprocessor; more blocks would read weight and bias more
+    // often.
+    const int64_t most = device.num_multiprocessors * (1024 / Resident::kBlockThreads);
+    const int64_t blocks = std::min(divide_up(rows.rows, Resident::kGroups), most);
+    launch("Norm", resident_norm_kernel<T, kRowThreads, kElements>,
+           {.blocks = static_cast<unsigned>(blocks),
+            .threads = Resident::kBlockThreads,
+            .shared_bytes = 2 * rows.columns * static_cast<int64_t>(sizeof(T)),
+            .stream = stream},
+           rows);
+}
+
 template <typename T>
-auto kernel_for(const NormRows<T>& rows) -> void (*)(NormRows<T>) {
-    constexpr int64_t kColumnsPerPack = int64_t{kThreads} * Pack<T>::kSize;
+void issue(const NormRows<T>& rows, const DeviceProfile& device, cudaStream_t stream) {
     const bool aligned =
-        rows.columns % Pack<T>::kSize == 0 &&
-        are_aligned(rows.x, rows.residual, rows.sum, rows.weight, rows.bias, rows.y);
-    if (!aligned) {
-        return looped_norm_kernel<T, false>;
+        rows.columns % Pack<T>::kSize == 0 && are_aligned(rows.x, rows.residual, rows.sum, rows.y);
+    if (aligned && rows.columns <= kMaxResidentColumns) {
+        const auto launch_it = rows.columns <= 1024   ? launch_resident<T, 32, 32>
+                               : rows.columns <= 4096 ? launch_resident<T, 256, 16>
+                                                      : launch_resident<T, 512, 16>;
+        return launch_it(rows, device, stream);
     }
-    return rows.columns <= 2 * kColumnsPerPack    ? resident_norm_kernel<T, 2>
-           : rows.columns <= 8 * kColumnsPerPack  ? resident_norm_kernel<T, 8>
-           : rows.columns <= 16 * kColumnsPerPack ? resident_norm_kernel<T, 16>
-                                                  : looped_norm_kernel<T, true>;
+    launch("Norm",
+           aligned && are_aligned(rows.weight, rows.bias) ? looped_norm_kernel<T, true>
+                                                          : looped_norm_kernel<T, false>,
+           {.blocks = static_cast<unsigned>(rows.rows), .threads = kThreads, .stream = stream},
+           rows);
 }
 
 }  // namespace
@@ -209,14 +280,11 @@ void CudaBackend::execute(const Norm& op, Stream stream) {
             .y = static_cast<T*>(op.y.data()),
             .mean = static_cast<float*>(op.mean.data()),
             .rstd = static_cast<float*>(op.rstd.data()),
+            .rows = op.x.rows(),
             .columns = op.x.columns(),
             .epsilon = op.epsilon,
         };
-        launch("Norm", kernel_for(rows),
-               {.blocks = static_cast<unsigned>(op.x.rows()),
-                .threads = kThreads,
-                .stream = this->stream(stream)},
-               rows);
+        issue(rows, profile_, this->stream(stream));
     });
 }
 

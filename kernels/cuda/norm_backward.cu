@@ -1,8 +1,11 @@
-// Gradient of LayerNorm and RMSNorm. With x^ = (x - mean) rstd and g = d_y weight:
+// Gradient of LayerNorm and RMSNorm. With x^ = (x - mean) rstd and g = d_y
+// weight:
 //   d_x = rstd (g - mean(g) - x^ mean(g x^)) + d_residual,
-//   d_weight = sum of d_y x^, d_bias = sum of d_y over rows; RMSNorm has mean = mean(g) = 0.
-// One pass reads everything once: a block walks a chunk of rows, a warp or the block a row, and
-// keeps its columns' sums in registers. Rows too wide for that take the sums and d_x separately.
+//   d_weight = sum of d_y x^, d_bias = sum of d_y over rows; RMSNorm has mean =
+//   mean(g) = 0.
+// One pass reads everything once: a block walks a chunk of rows, a warp or the
+// block a row, and keeps its columns' sums in registers. Rows too wide for that
+// take the sums and d_x separately.
 #include "kernels/cuda/column_shapes.h"
 #include "kernels/cuda/column_sums.h"
 #include "kernels/cuda/cuda_backend_impl.h"
@@ -31,8 +34,9 @@ struct RowSums {
     float g_normed = 0.0F;
 };
 
-/// The means of a row held by kRowThreads threads: a warp of its own, or the whole block. Where
-/// blocks call this in a loop, `scratch` alternates between two, so that one barrier is enough.
+/// The means of a row held by kRowThreads threads: a warp of its own, or the
+/// whole block. Where blocks call this in a loop, `scratch` alternates between
+/// two, so that one barrier is enough.
 template <int kRowThreads>
 __device__ __forceinline__ RowSums row_means(RowSums sums, float2* scratch, bool centred,
                                              int64_t columns) {
@@ -66,8 +70,9 @@ struct HeldRow {
     float rstd = 0.0F;
 };
 
-/// kRowThreads threads hold a row, kElements columns each: packs t, t + kRowThreads, ... Chunk
-/// blockIdx.x of rows; with a warp a row, the block's warps take rows in turn.
+/// kRowThreads threads hold a row, kElements columns each: packs t, t +
+/// kRowThreads, ... Chunk blockIdx.x of rows; with a warp a row, the block's
+/// warps take rows in turn.
 template <typename T, int kRowThreads, int kElements>
 struct ResidentRows {
     static constexpr int kSize = Pack<T>::kSize;
@@ -87,7 +92,8 @@ struct ResidentRows {
     __device__ __forceinline__ int num_packs() const {
         return static_cast<int>(op.columns) / kSize;
     }
-    /// Calls function(index of the pack here, in the row) for each that this thread owns.
+    /// Calls function(index of the pack here, in the row) for each that this
+    /// thread owns.
     template <typename Function>
     __device__ __forceinline__ void each_pack(Function&& function) const {
 #pragma unroll
@@ -99,15 +105,21 @@ struct ResidentRows {
         }
     }
 
-    __device__ __forceinline__ explicit ResidentRows(const Rows<T>& rows)
+    /// `shared` is memory for a whole row: each weight is read once, element by
+    /// element, as a parameter may start anywhere.
+    __device__ __forceinline__ ResidentRows(const Rows<T>& rows, float* shared)
         : op(rows), weight{}, d_weight{}, d_bias{} {
-        // Once a block, so element by element: a parameter may start anywhere.
+        for (int column = static_cast<int>(threadIdx.x); column < op.columns; column += kThreads) {
+            shared[column] = to_float(op.weight[column]);
+        }
+        __syncthreads();
         each_pack([&](int i, int pack) {
 #pragma unroll
             for (int j = 0; j < kSize; ++j) {
-                weight[i * kSize + j] = to_float(op.weight[pack * kSize + j]);
+                weight[i * kSize + j] = shared[pack * kSize + j];
             }
         });
+        __syncthreads();
     }
 
     __device__ __forceinline__ void load(Held& held, int64_t row) const {
@@ -150,11 +162,12 @@ struct ResidentRows {
                 d_x.values[j] = from_float<T>(d_x_of(g, normed, means, held.rstd) +
                                               to_float(residual.values[j]));
             }
-            d_x.store(op.d_x + at);
+            d_x.store_global(op.d_x + at);
         });
     }
 
-    /// This block's partial sums: those of its warps added in order, if they took rows in turn.
+    /// This block's partial sums: those of its warps added in order, if they took
+    /// rows in turn.
     __device__ __forceinline__ void store_sums(const float (&sums)[kElements], float* partial,
                                                float* shared) const {
         const auto slot = [&](int pack, int j) { return j * num_packs() + pack; };
@@ -193,10 +206,12 @@ __global__ void __launch_bounds__(ResidentRows<T, kRowThreads, kElements>::kThre
     resident_kernel(Rows<T> op, Partials partials) {
     using Resident = ResidentRows<T, kRowThreads, kElements>;
     constexpr int kGroups = Resident::kGroups;
-    // A row's sums by warp, twice; or, at the end, the warps' sums of columns.
-    __shared__ float
-        shared[kGroups == 1 ? 4 * kRowThreads / kWarpSize : kGroups * kRowThreads * kElements];
-    Resident rows(op);
+    // Two rows of f32 take more registers than there are.
+    constexpr bool kPrefetches = sizeof(T) == 2;
+    // The weights; then a row's sums by warp, twice; or, at the end, the warps'
+    // sums of columns.
+    __shared__ float shared[kGroups * kRowThreads * kElements];
+    Resident rows(op, shared);
     const int64_t chunk = blockIdx.x;
     const int64_t end = (chunk + 1) * op.rows / partials.chunks;
     int64_t row = chunk * op.rows / partials.chunks + threadIdx.x / kRowThreads;
@@ -205,13 +220,21 @@ __global__ void __launch_bounds__(ResidentRows<T, kRowThreads, kElements>::kThre
         rows.load(held, row);
     }
     for (int round = 0; row < end; ++round, row += kGroups) {
-        typename Resident::Held next;
-        if (row + kGroups < end) {
-            rows.load(next, row + kGroups);  // under way while this row is worked on
-        }
+        const int64_t following = row + kGroups;
         auto* scratch = reinterpret_cast<float2*>(shared) + round % 2 * (kRowThreads / kWarpSize);
-        rows.process(held, row, scratch);
-        held = next;
+        if constexpr (kPrefetches) {
+            typename Resident::Held next;
+            if (following < end) {
+                rows.load(next, following);  // under way while this row is worked on
+            }
+            rows.process(held, row, scratch);
+            held = next;
+        } else {
+            rows.process(held, row, scratch);
+            if (following < end) {
+                rows.load(held, following);
+            }
+        }
     }
     float* partial = partials.data + chunk * partials.stride;
     if (op.mean != nullptr) {
@@ -230,7 +253,8 @@ __global__ void __launch_bounds__(kWideThreads) wide_kernel(Rows<T> op) {
     const int64_t row = blockIdx.x;
     const float mean = op.mean != nullptr ? op.mean[row] : 0.0F;
     const float rstd = op.rstd[row];
-    // Calls function(column, elements, d_y, g, x^) for each of this thread's packs.
+    // Calls function(column, elements, d_y, g, x^) for each of this thread's
+    // packs.
     const auto each_pack = [&](auto&& function) {
         for (int64_t column = static_cast<int64_t>(threadIdx.x) * kSize; column < op.columns;
              column += kWideThreads * kSize) {
@@ -283,7 +307,8 @@ void launch_resident(const Rows<T>& rows, const Partials& partials, cudaStream_t
            rows, partials);
 }
 
-/// All of the operation but the sum over chunks; returns where the partial sums are.
+/// All of the operation but the sum over chunks; returns where the partial sums
+/// are.
 template <typename T>
 Partials issue(const Rows<T>& rows, float* workspace, const DeviceProfile& device,
                cudaStream_t stream) {
@@ -306,7 +331,8 @@ Partials issue(const Rows<T>& rows, float* workspace, const DeviceProfile& devic
                                   .rstd = rows.rstd,
                                   .rows = rows.rows,
                                   .columns = rows.columns};
-    sum_row_chunks("NormBackward", summed, partials, stream);  // before d_x takes d_y's place
+    sum_row_chunks("NormBackward", summed, partials,
+                   stream);  // before d_x takes d_y's place
     launch("NormBackward",
            aligned && are_aligned(rows.weight) ? wide_kernel<T, true> : wide_kernel<T, false>,
            {.blocks = static_cast<unsigned>(rows.rows), .threads = kWideThreads, .stream = stream},

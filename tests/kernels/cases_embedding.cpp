@@ -81,7 +81,8 @@ Case embedding_backward_case(const Sizes& s, bool accumulate, DType compute, Ran
 }
 
 const Sizes kSmall[] = {{1, 1, 1, 1},      {1, 1, 5, 7, 1},       {2, 3, 17, 5, 3},
-                        {3, 7, 64, 50, 9}, {2, 33, 100, 300, 64}, {4, 16, 31, 11}};
+                        {3, 7, 64, 50, 9}, {2, 33, 100, 300, 64}, {4, 16, 31, 11},
+                        {5, 61, 768, 9},   {2, 70, 8, 270000}};
 
 Case rotary_case(const AttentionHeads& heads, int64_t batch, int64_t time, int64_t first,
                  bool inverse, DType compute, Random& random) {
@@ -149,7 +150,8 @@ Cases training_cases_EmbeddingBackward(DType compute, Random& random) {
 
 Cases random_cases_Rotary(DType compute, Random& random) {
     Cases cases;
-    const AttentionHeads shapes[] = {{1, 1, 2}, {4, 2, 8}, {3, 1, 10}, {6, 3, 64}, {2, 2, 128}};
+    const AttentionHeads shapes[] = {{1, 1, 2},  {4, 2, 8},   {3, 1, 10},
+                                     {6, 3, 64}, {2, 2, 128}, {5, 5, 96}};
     for (const AttentionHeads& heads : shapes) {
         for (const bool inverse : {false, true}) {
             cases.push_back(rotary_case(heads, random.integer(1, 3), random.integer(1, 9),

@@ -176,8 +176,9 @@ constexpr int64_t kManyElements = 128 * 4096 + 1000;
 
 Cases random_cases_CrossEntropy(DType compute, Random& random) {
     Cases cases;
-    const int64_t sizes[][3] = {{1, 1, 1},     {1, 2, 2},       {3, 17, 13},     {5, 64, 64},
-                                {33, 100, 97}, {7, 1024, 1000}, {16, 4160, 4099}};
+    const int64_t sizes[][3] = {{1, 1, 1},        {1, 2, 2},        {3, 17, 13},
+                                {5, 64, 64},      {33, 100, 97},    {7, 1024, 1000},
+                                {16, 4160, 4099}, {2, 50304, 50257}};
     for (const auto& [rows, columns, vocabulary] : sizes) {
         for (const bool wide : {false, true}) {
             Loss s{rows, columns, vocabulary, wide};
@@ -188,6 +189,7 @@ Cases random_cases_CrossEntropy(DType compute, Random& random) {
             cases.push_back(cross_entropy_case(s, compute, random));
         }
     }
+    cases.push_back(cross_entropy_case({2, 128256, 128256, true}, compute, random));
     return cases;
 }
 
@@ -220,6 +222,7 @@ Cases random_cases_Accumulate(DType compute, Random& random) {
             }
         }
     }
+    cases.push_back(accumulate_case(300, 130, true, compute, random));
     return cases;
 }
 

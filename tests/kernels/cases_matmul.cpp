@@ -188,7 +188,8 @@ Case bias_backward_case(DType compute, int64_t rows, int64_t columns, Random& ra
 
 Cases random_cases_BiasBackward(DType compute, Random& random) {
     Cases cases;
-    const int64_t sizes[][2] = {{1, 1}, {1, 17}, {3, 1}, {5, 33}, {257, 31}, {64, 768}, {1000, 65}};
+    const int64_t sizes[][2] = {{1, 1},    {1, 17},    {3, 1},      {5, 33}, {257, 31},
+                                {64, 768}, {1000, 65}, {300, 1600}, {0, 24}};
     for (const auto& [rows, columns] : sizes) {
         cases.push_back(bias_backward_case(compute, rows, columns, random));
     }

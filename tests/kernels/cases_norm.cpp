@@ -179,7 +179,8 @@ using Maker = Case (*)(const Setting&, DType, Random&);
 
 Cases random_cases(Maker make, bool in_place_without_residual, DType compute, Random& random) {
     Cases cases;
-    const int64_t sizes[][2] = {{1, 1}, {1, 37}, {5, 1}, {3, 16}, {7, 63}, {65, 130}, {33, 768}};
+    const int64_t sizes[][2] = {{0, 24}, {1, 1},  {1, 37},   {5, 1},
+                                {3, 16}, {7, 63}, {65, 130}, {33, 768}};
     for (const NormKind kind : {NormKind::layernorm, NormKind::rmsnorm}) {
         for (const auto& [rows, columns] : sizes) {
             cases.push_back(make({kind, rows, columns}, compute, random));
@@ -191,6 +192,15 @@ Cases random_cases(Maker make, bool in_place_without_residual, DType compute, Ra
             cases.push_back(make({kind, 9, 40, false, 1}, compute, random));
         }
         cases.push_back(make({kind, 4, 256, false, 0, 30}, compute, random));
+    }
+    // Widths of real models, and past what fits in registers; each at both alignments.
+    for (const NormKind kind : {NormKind::layernorm, NormKind::rmsnorm}) {
+        for (const int64_t columns : {768, 1600, 2056, 4096, 8192, 12288, 20000, 66001}) {
+            Case c = make({kind, 3, columns, kind == NormKind::rmsnorm}, compute, random);
+            cases.push_back(c);
+            c.text += ";";
+            cases.push_back(c);
+        }
     }
     return cases;
 }

@@ -95,25 +95,34 @@ TEST_P(SpecialValues, AttentionOfNan) {
 // must come to the same bits as the fused operation did.
 TEST_P(SpecialValues, FusedActivationEqualsSeparate) {
     Random random(11);
-    for (const DType dtype : {DType::f32, DType::bf16}) {
-        for (const bool keep : {false, true}) {
-            Case c("Matmul then Gelu");
-            const size_t a = c.input("a", dtype, {19, 40}, random.normal(19 * 40));
-            const size_t b = c.input("b", dtype, {33, 40}, random.normal(33 * 40, 0.3));
-            const size_t before = c.output("before", dtype, {19, 33}, {});
-            const size_t fused = c.output("fused", dtype, {19, 33}, {});
-            const size_t separate = c.output("separate", dtype, {19, 33}, {});
-            c.issue = [=](GuardedRunner& runner, Tensors t) {
-                Matmul op{.a = t[a], .b = t[b], .d = t[before], .transpose_b = true};
-                runner.run(op);
-                op.d = t[fused];
-                op.activation = Activation::gelu_tanh;
-                op.pre_activation = keep ? t[before] : Tensor();
-                runner.run(op);
-                runner.run(Gelu{.x = t[before], .y = t[separate]});
-            };
-            const auto results = run_case(c, *backend_);
-            EXPECT_EQ(results[fused], results[separate]) << name_of(dtype) << " " << keep;
+    // m, n, k: a few rows, odd sizes, whole tiles.
+    const int64_t sizes[][3] = {{1, 64, 72}, {19, 33, 40}, {128, 256, 64}};
+    for (const auto& [m, n, k] : sizes) {
+        for (const DType dtype : {DType::f32, DType::bf16}) {
+            for (const Activation activation : {Activation::gelu_exact, Activation::gelu_tanh}) {
+                for (const bool keep : {false, true}) {
+                    Case c("Matmul then Gelu");
+                    const size_t a = c.input("a", dtype, {m, k}, random.normal(m * k));
+                    const size_t b = c.input("b", dtype, {n, k}, random.normal(n * k, 0.3));
+                    const size_t before = c.output("before", dtype, {m, n}, {});
+                    const size_t fused = c.output("fused", dtype, {m, n}, {});
+                    const size_t separate = c.output("separate", dtype, {m, n}, {});
+                    c.issue = [=](GuardedRunner& runner, Tensors t) {
+                        Matmul op{.a = t[a], .b = t[b], .d = t[before], .transpose_b = true};
+                        runner.run(op);
+                        op.d = t[fused];
+                        op.activation = activation;
+                        op.pre_activation = keep ? t[before] : Tensor();
+                        runner.run(op);
+                        runner.run(
+                            Gelu{.activation = activation, .x = t[before], .y = t[separate]});
+                    };
+                    const auto results = run_case(c, *backend_);
+                    EXPECT_EQ(results[fused], results[separate])
+                        << name_of(dtype) << " " << m << "x" << n << "x" << k << " "
+                        << static_cast<int>(activation) << " " << keep;
+                }
+            }
         }
     }
 }
