@@ -1,4 +1,4 @@
-// --device, --dtype and --threads for the commands that only use a model; the same fields as in a
+// --device, --dtype, --matmul and --threads for the commands that only use a model; the same fields as in a
 // run's configuration.
 #pragma once
 

@@ -7,6 +7,7 @@
 
 #include "cli/commands.h"
 #include "cli/run_options.h"
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/files.h"
 #include "plan/calibration.h"
 #include "train/device.h"
@@ -27,6 +28,7 @@ struct DeviceReport {
     double f32_flops = 0.0;
     double bf16_flops = 0.0;
     double bytes_per_second = 0.0;
+    std::string no_gpu;  ///< why `--device auto` chose the CPU, else empty
 };
 
 DeviceReport measure(const DeviceConfig& config) {
@@ -34,7 +36,8 @@ DeviceReport measure(const DeviceConfig& config) {
     return {.device = backend->device(),
             .f32_flops = matmul_ceiling(*backend, DType::f32),
             .bf16_flops = matmul_ceiling(*backend, DType::bf16),
-            .bytes_per_second = memory_bandwidth(*backend)};
+            .bytes_per_second = memory_bandwidth(*backend),
+            .no_gpu = config.device == DeviceKind::automatic ? cuda_complaint() : ""};
 }
 
 void print_json(const std::string& version, const DeviceReport& report) {
@@ -53,6 +56,9 @@ void print_json(const std::string& version, const DeviceReport& report) {
 void print_text(const std::string& version, const DeviceReport& report) {
     fmt::print("Lathe {}\n", version);
     fmt::print("device           {}: {}\n", report.device.kind, report.device.name);
+    if (!report.no_gpu.empty()) {
+        fmt::print("no GPU, because  {}\n", report.no_gpu);
+    }
     fmt::print("threads          {}\n", report.device.num_threads);
     fmt::print("--dtype auto is  {}\n", name_of(report.device.preferred_dtype));
     fmt::print(
@@ -63,7 +69,11 @@ void print_text(const std::string& version, const DeviceReport& report) {
 }
 
 /// This CPU as lathe plan --hardware FILE takes it.
-void describe(const DeviceConfig& config, const InfoOptions& options) {
+void describe(DeviceConfig config, const InfoOptions& options) {
+    LATHE_CHECK_USAGE(config.device != DeviceKind::cuda,
+                      "--hardware {}: only a CPU is measured; use --device cpu",
+                      options.hardware_file);
+    config.device = DeviceKind::cpu;
     const DType compute = compute_dtype(config, *make_backend(config));
     const Hardware hardware = measure_this_cpu(static_cast<int>(config.threads), compute);
     write_file(options.hardware_file,

@@ -17,11 +17,14 @@ int run_train(const RunOptions& options) {
     return run_in_job(*launch, [&] {
         const RunConfig config = load_run_config(options.config_file(), options.overrides());
         const RankPlace& place = launch->place();
-        const std::unique_ptr<Backend> backend = make_backend(
-            config.device, place.local_size, config.parallel.overlap && place.size > 1);
+        const std::unique_ptr<Backend> backend =
+            make_backend(config.device, place, config.parallel.overlap && place.size > 1);
         const std::unique_ptr<Communicator> world =
             launch->make_world(*backend, config.parallel.collective_timeout);
-        return run_training(config, *backend, *world, launch->place());
+        // What goes wrong is told while the device and the world are still there: taking them down
+        // could wait for ranks that never come.
+        return run_in_job(*launch,
+                          [&] { return run_training(config, *backend, *world, launch->place()); });
     });
 }
 

@@ -9,9 +9,9 @@ namespace lathe {
 namespace {
 
 constexpr int64_t kSmallestSize = 256;
-constexpr int64_t kLargestSize = 2048;
-/// A product that takes longer is large enough to show the device's rate.
-constexpr double kLongSeconds = 0.1;
+constexpr int64_t kLargestSize = 8192;
+/// What takes longer is large enough to show the device's rate.
+constexpr double kLongSeconds = 0.03;
 constexpr double kBudgetSeconds = 0.4;
 
 double seconds_of(Backend& backend, const std::function<void()>& work) {
@@ -19,6 +19,12 @@ double seconds_of(Backend& backend, const std::function<void()>& work) {
     work();
     backend.synchronize(Stream::compute);
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// The first run of a size may also set it up, which is no measure of the device.
+double seconds_once_set_up(Backend& backend, const std::function<void()>& work) {
+    const double first = seconds_of(backend, work);
+    return first > kBudgetSeconds ? first : std::min(first, seconds_of(backend, work));
 }
 
 /// The shortest time of runs that fill the budget; `first_seconds` is one already made.
@@ -47,44 +53,73 @@ Buffer varied_matrix(Backend& backend, int64_t n, DType dtype) {
     return matrix;
 }
 
-}  // namespace
+struct Measured {
+    double flops_per_second = 0.0;
+    bool is_large_enough = false;
+};
 
-double matmul_ceiling(Backend& backend, DType dtype) {
-    for (int64_t n = kSmallestSize;; n *= 2) {
-        const Buffer a = varied_matrix(backend, n, dtype);
-        const Buffer b = varied_matrix(backend, n, dtype);
-        const Buffer d = backend.allocate({n, n}, dtype, MemoryCategory::workspace);
-        Workspace workspace(backend);
-        const auto work = [&] { workspace.run(Matmul{.a = a, .b = b, .d = d}); };
-        // The first product of a size may also set it up.
-        double seconds = seconds_of(backend, work);
-        if (seconds < kLongSeconds) {
-            seconds = std::min(seconds, seconds_of(backend, work));
-        }
-        if (n == kLargestSize || seconds > kLongSeconds) {
-            const auto size = static_cast<double>(n);
-            return 2.0 * size * size * size / best_seconds(backend, work, seconds);
-        }
+Measured measure_product(Backend& backend, DType dtype, int64_t n) {
+    const Buffer a = varied_matrix(backend, n, dtype);
+    const Buffer b = varied_matrix(backend, n, dtype);
+    const Buffer d = backend.allocate({n, n}, dtype, MemoryCategory::workspace);
+    Workspace workspace(backend);
+    const auto work = [&] { workspace.run(Matmul{.a = a, .b = b, .d = d}); };
+    double seconds = seconds_once_set_up(backend, work);
+    const bool is_large_enough = n == kLargestSize || seconds > kLongSeconds;
+    if (is_large_enough) {
+        seconds = best_seconds(backend, work, seconds);
+    }
+    const auto size = static_cast<double>(n);
+    return {.flops_per_second = 2.0 * size * size * size / seconds,
+            .is_large_enough = is_large_enough};
+}
+
+/// Whether matrices of n x n fit beside what a run already holds: two, their product, and one of
+/// them in f32.
+bool fits(Backend& backend, int64_t n, DType dtype) {
+    try {
+        const int64_t bytes = n * n * (3 * size_of(dtype) + size_of(DType::f32));
+        backend.allocate({bytes / size_of(DType::f32)}, DType::f32, MemoryCategory::workspace);
+        return true;
+    } catch (const Error&) {
+        return false;
     }
 }
 
+}  // namespace
+
+double matmul_ceiling(Backend& backend, DType dtype) {
+    Measured measured = measure_product(backend, dtype, kSmallestSize);
+    for (int64_t n = 2 * kSmallestSize; !measured.is_large_enough && fits(backend, n, dtype);
+         n *= 2) {
+        measured = measure_product(backend, dtype, n);
+    }
+    return measured.flops_per_second;
+}
+
 double memory_bandwidth(Backend& backend) {
-    // Beyond any cache; sum += x reads both and writes sum.
-    constexpr int64_t kElements = int64_t{32} << 20;
-    const auto vector = [&] {
-        Buffer buffer = backend.allocate({kElements}, DType::f32, MemoryCategory::workspace);
-        backend.fill_zero(buffer, Stream::compute);
-        return buffer;
-    };
-    const Buffer sum = vector();
-    const Buffer x = vector();
-    const Tensor contributions[] = {x};
-    Workspace workspace(backend);
-    const auto work = [&] {
-        workspace.run(Accumulate{.sum = sum, .contributions = contributions});
-    };
-    const double seconds = best_seconds(backend, work, seconds_of(backend, work));
-    return 3.0 * static_cast<double>(x.tensor().bytes()) / seconds;
+    // The largest are beyond any cache; sum += x reads both and writes sum.
+    constexpr int64_t kFewest = int64_t{1} << 20;
+    constexpr int64_t kMost = int64_t{64} << 20;
+    for (int64_t elements = kFewest;; elements *= 2) {
+        const auto vector = [&] {
+            Buffer buffer = backend.allocate({elements}, DType::f32, MemoryCategory::workspace);
+            backend.fill_zero(buffer, Stream::compute);
+            return buffer;
+        };
+        const Buffer sum = vector();
+        const Buffer x = vector();
+        const Tensor contributions[] = {x};
+        Workspace workspace(backend);
+        const auto work = [&] {
+            workspace.run(Accumulate{.sum = sum, .contributions = contributions});
+        };
+        const double seconds = seconds_once_set_up(backend, work);
+        if (elements == kMost || seconds > kLongSeconds) {
+            return 3.0 * static_cast<double>(x.tensor().bytes()) /
+                   best_seconds(backend, work, seconds);
+        }
+    }
 }
 
 }  // namespace lathe

@@ -6,9 +6,9 @@
 namespace lathe {
 
 /// FLOP/s of large square matrix products through the backend (2 n^3 each), operands in `dtype`:
-/// the best of several. Products grow up to n = 2048 while they are quick, so that a slow device is
-/// measured in about a second too. Takes about half a second, and frees its memory: call it after
-/// the first optimizer step, not before.
+/// the best of several. Products grow up to n = 8192 while they are quick and fit into memory, so
+/// that a fast device shows its rate and a slow one is measured in about a second too. Takes about
+/// half a second, and frees its memory: call it after the first optimizer step, not before.
 double matmul_ceiling(Backend& backend, DType dtype);
 
 /// Bytes moved a second (read and written) by large vector additions through the backend, the best

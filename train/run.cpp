@@ -52,9 +52,8 @@ std::unique_ptr<RunFolder> open_run_folder(Communicator& world, const RunConfig&
 
 class TrainingRun {
   public:
-    TrainingRun(const RunConfig& config, const RunData& data, Backend& backend,
-                Communicator& world);
-    void log_place(const RankPlace& place);
+    TrainingRun(const RunConfig& config, const RunData& data, Backend& backend, Communicator& world,
+                RankPlace place);
     int run();
 
   private:
@@ -68,6 +67,7 @@ class TrainingRun {
     bool checkpoint_due(int64_t step) const;
     void report_skip(const StepResult& result);
     void measure_ceiling();
+    void log_place();
     MemorySpread record_memory();
     void finish(int signal);
     void tell(const std::string& text);
@@ -77,6 +77,7 @@ class TrainingRun {
     const RunData& data_;
     Backend& backend_;
     Communicator& world_;
+    RankPlace place_;
     DType compute_;
     Loader loader_;  ///< made before the folder: data too short for a sample leaves nothing behind
     Loader validation_loader_;
@@ -93,11 +94,12 @@ class TrainingRun {
 };
 
 TrainingRun::TrainingRun(const RunConfig& config, const RunData& data, Backend& backend,
-                         Communicator& world)
+                         Communicator& world, RankPlace place)
     : config_(config),
       data_(data),
       backend_(backend),
       world_(world),
+      place_(std::move(place)),
       compute_(compute_dtype(config.device, backend)),
       loader_(data.train, config.train.sequence_length, static_cast<uint64_t>(config.train.seed)),
       validation_loader_(data.validation, config.train.sequence_length, 0,
@@ -116,7 +118,7 @@ TrainingRun::TrainingRun(const RunConfig& config, const RunData& data, Backend& 
               // On a backend of its own, whose memory is not the run's, all ranks at once.
               DeviceConfig device = config_.device;
               device.threads = backend_.device().num_threads;
-              return matmul_ceiling(*make_backend(device), compute_) * world_.size();
+              return matmul_ceiling(*make_backend(device, place_), compute_) * world_.size();
           },
           [] {
               return std::chrono::duration<double>(
@@ -134,9 +136,9 @@ CheckpointSurroundings TrainingRun::checkpoint_surroundings() {
                 [this] { prune_checkpoints(folder_, config_.checkpoint.checkpoint_keep); }};
 }
 
-void TrainingRun::log_place(const RankPlace& place) {
-    log_->info("rank {} of {}: local rank {} of {} on host {}, process {}, on {}", place.rank,
-               place.size, place.local_rank, place.local_size, place.host, getpid(),
+void TrainingRun::log_place() {
+    log_->info("rank {} of {}: local rank {} of {} on host {}, process {}, on {}", place_.rank,
+               place_.size, place_.local_rank, place_.local_size, place_.host, getpid(),
                backend_.device().name);
 }
 
@@ -316,6 +318,7 @@ MemorySpread TrainingRun::record_memory() {
 }
 
 int TrainingRun::run() {
+    log_place();
     start();
     const SignalWatch signals;
     while (trainer_.state().step < config_.train.steps) {
@@ -375,9 +378,7 @@ int run_training(RunConfig config, Backend& backend, Communicator& world, const 
     check_resume(config, data, compute);
     check_offload(config, backend);
     check_ranks_agree(world, config, data, backend, compute);
-    TrainingRun run(config, data, backend, world);
-    run.log_place(place);
-    return run.run();
+    return TrainingRun(config, data, backend, world, place).run();
 }
 
 }  // namespace lathe

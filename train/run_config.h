@@ -10,13 +10,14 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/cuda/cuda_backend.h"
 #include "model/config.h"
 #include "model/transformer.h"
 #include "parallel/parallel_config.h"
 
 namespace lathe {
 
-enum class DeviceKind { automatic, reference, cpu };
+enum class DeviceKind { automatic, reference, cpu, cuda };
 enum class ComputeDType { automatic, f32, bf16 };
 enum class ScheduleKind { constant, cosine, linear, warmup_stable_decay };
 
@@ -62,7 +63,8 @@ struct CheckpointConfig {
 struct DeviceConfig {
     DeviceKind device = DeviceKind::automatic;
     ComputeDType dtype = ComputeDType::automatic;
-    int64_t threads = 0;  ///< 0: all that the process may use
+    MatmulLibrary matmul = MatmulLibrary::native;  ///< of the device cuda
+    int64_t threads = 0;                           ///< 0: all that the process may use
 };
 
 struct RunConfig {

@@ -248,8 +248,11 @@ std::vector<RunField> make_run_fields() {
     checkpoint.add("resume", &CheckpointConfig::resume, "auto, never, or a checkpoint's path");
     add_parallel_fields(fields);
     SectionFields device(fields, "device", &RunConfig::device);
-    device.add("device", &DeviceConfig::device, "where to compute");
+    device.add("device", &DeviceConfig::device,
+               "where to compute; auto: on a GPU where one can be used, else cpu");
     device.add("dtype", &DeviceConfig::dtype, "compute type; auto: bf16 where it is faster");
+    device.add("matmul", &DeviceConfig::matmul,
+               "whose matrix products on a GPU: Lathe's own, or cuBLASLt");
     device.add("threads", &DeviceConfig::threads, "0: all that the process may use", kCountOrZero);
     return fields;
 }

@@ -61,9 +61,12 @@ template <>
 inline constexpr std::array kChoices<DType> = {Choice{DType::f32, "f32"},
                                                Choice{DType::bf16, "bf16"}};
 template <>
-inline constexpr std::array kChoices<DeviceKind> = {Choice{DeviceKind::automatic, "auto"},
-                                                    Choice{DeviceKind::cpu, "cpu"},
-                                                    Choice{DeviceKind::reference, "reference"}};
+inline constexpr std::array kChoices<DeviceKind> = {
+    Choice{DeviceKind::automatic, "auto"}, Choice{DeviceKind::cpu, "cpu"},
+    Choice{DeviceKind::cuda, "cuda"}, Choice{DeviceKind::reference, "reference"}};
+template <>
+inline constexpr std::array kChoices<MatmulLibrary> = {Choice{MatmulLibrary::native, "native"},
+                                                       Choice{MatmulLibrary::cublas, "cublas"}};
 template <>
 inline constexpr std::array kChoices<ComputeDType> = {Choice{ComputeDType::automatic, "auto"},
                                                       Choice{ComputeDType::f32, "f32"},

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/files.h"
 #include "tests/support/small_corpus.h"
 #include "train/checkpoint.h"
@@ -153,6 +154,18 @@ TEST_F(BadInput, PlacesToOffloadTo) {
     }
     expect_refused(train({"--offload", "optimizer", "--device", "reference"}),
                    {"--offload", "reference"});
+}
+
+TEST_F(BadInput, DevicesThatCannotBeUsed) {
+    expect_refused(train({"--matmul", "cublas", "--device", "cpu"}), {"matmul", "--device cuda"});
+    const std::string complaint = cuda_complaint();  // no driver, or a build without CUDA
+    if (complaint.empty()) {
+        GTEST_SKIP() << "there is a GPU";
+    }
+    EXPECT_NE(complaint.find("--device cpu"), std::string::npos) << complaint;
+    for (const char* matmul : {"native", "cublas"}) {
+        expect_refused(train({"--device", "cuda", "--matmul", matmul}), {complaint});
+    }
 }
 
 TEST_F(BadInput, MissingAndDamagedData) {

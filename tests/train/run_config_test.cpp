@@ -271,7 +271,7 @@ TEST(RunConfigErrors, WrongFilesAreNamedByLine) {
         {"[data]\nsteps = 1\n", "FILE:2: steps: belongs in the section [train], not [data]"},
         {"steps = 1\n", "FILE:1: steps: belongs in the section [train]"},
         {"[device]\nzzzzzz = 1\n",
-         "FILE:2: zzzzzz: unknown key; [device] takes device, dtype, threads"},
+         "FILE:2: zzzzzz: unknown key; [device] takes device, dtype, matmul, threads"},
         {"[trian]\nsteps = 1\n", "FILE:1: [trian]: unknown section; did you mean [train]?"},
         {"model = 1\n", "FILE:1: model: must be a section, written [model]"}};
     for (const auto& [text, message] : cases) {
