@@ -13,13 +13,14 @@ Buffer Backend::allocate(Shape shape, DType dtype, MemoryCategory category) {
         "out of memory on {}: {} bytes for {} (in use: {} bytes); use a smaller micro-batch, "
         "recomputation, {}or a smaller model",
         device().kind, bytes, name_of(category), usage_.total_bytes,
-        device().offloads ? "--offload optimizer, " : "");
+        device().offload != OffloadMemory::none ? "--offload optimizer, " : "");
     count_allocated(bytes, category);
     return Buffer(*this, Tensor(data, dtype, shape), category);
 }
 
 Buffer Backend::allocate_offloaded(Shape shape, DType dtype, const std::filesystem::path& folder) {
-    LATHE_CHECK(device().offloads, "the device {} offloads nothing", device().kind);
+    LATHE_CHECK(device().offload != OffloadMemory::none, "the device {} offloads nothing",
+                device().kind);
     const int64_t bytes = shape.size() * size_of(dtype);
     void* data = bytes == 0 ? nullptr : allocate_offloaded_bytes(bytes, folder);
     count_allocated(bytes, MemoryCategory::offloaded);
@@ -90,10 +91,17 @@ void Backend::check_workspace(int64_t needed_bytes, const Tensor& workspace,
                 operation, workspace.bytes(), needed_bytes);
 }
 
-Tensor Workspace::reserve(int64_t bytes) {
+Tensor Workspace::reserve(int64_t bytes, Stream stream) {
     if (bytes > buffer_.tensor().bytes()) {
+        // Memory is the compute stream's.
+        if (stream != Stream::compute && buffer_) {
+            backend_.wait(Stream::compute, backend_.record(stream));
+        }
         buffer_.reset();
         buffer_ = backend_.allocate({(bytes + 3) / 4}, DType::f32, MemoryCategory::workspace);
+        if (stream != Stream::compute) {
+            backend_.wait(stream, backend_.record(Stream::compute));
+        }
     }
     return buffer_;
 }

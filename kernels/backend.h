@@ -28,14 +28,17 @@ struct Event {
     int64_t ticket = 0;
 };
 
+/// What memory a device has beside its own (Backend::allocate_offloaded).
+enum class OffloadMemory { none, files, pinned };
+
 /// What a device is and what it does well.
 struct DeviceInfo {
     std::string kind;     ///< "reference", "cpu", "cuda"
     std::string name;     ///< e.g. the processor's name and its widest instruction set
     int num_threads = 1;  ///< host threads that operations use
     DType preferred_dtype =
-        DType::f32;         ///< what `--dtype auto` means: bf16 only where it is faster
-    bool offloads = false;  ///< whether there is memory beside its own: allocate_offloaded
+        DType::f32;  ///< what `--dtype auto` means: bf16 only where it is faster
+    OffloadMemory offload = OffloadMemory::none;
     bool computes =
         true;  ///< false in a dry run: what is written is not kept, and what is read back is 0
 };
@@ -74,7 +77,9 @@ class Backend {
     // Memory. Host pointers are ordinary memory; device pointers live in Tensors.
 
     /// Memory of undefined content, aligned to 256 bytes; throws Error naming the category and the
-    /// size when there is none.
+    /// size when there is none. It comes and goes in the compute stream's order: the communication
+    /// stream uses it only after it has waited for an event recorded there since, and it is given
+    /// back only after the compute stream has waited for an event of that use.
     Buffer allocate(Shape shape, DType dtype, MemoryCategory category);
     MemoryUsage memory() const { return usage_; }
     /// Forgets peaks so far: they become the present usage.
@@ -85,8 +90,9 @@ class Backend {
     // buffers.
 
     /// Offloaded memory of undefined content, whole and reserved, so that no later write can find
-    /// the disk full. On a CPU it is a nameless file in `folder`. Throws UsageError where no file
-    /// can be made there, Error naming the folder and the size where there is no room.
+    /// the disk full. On a CPU it is a nameless file in `folder`: throws UsageError where no file
+    /// can be made there, Error naming the folder and the size where there is no room. On a GPU it
+    /// is pinned host memory: throws Error naming the size where it cannot be had.
     Buffer allocate_offloaded(Shape shape, DType dtype, const std::filesystem::path& folder);
     /// Opens a part of offloaded memory: only within a window do operations and copies reach it,
     /// and only what is open takes memory. In order with the compute stream, as is closing. Several
@@ -117,8 +123,8 @@ class Backend {
     /// Seconds that what `issue` issues to the compute stream takes on the device, from when its
     /// turn comes; blocks the host until it is done.
     virtual double seconds_of(const std::function<void()>& issue);
-    /// Seconds that the calling thread has spent so far in communication's host functions or
-    /// blocked by them: what of communication is not hidden behind computing.
+    /// Seconds that computing has stood still for communication so far: in its host functions, or
+    /// blocked by them or by events of its stream.
     virtual double exposed_communication_s() const { return exposed_communication_s_; }
 
     /// Says what the work issued from now on is for ("backward", "blocks.3"), to those that keep a
@@ -174,13 +180,13 @@ class Workspace {
 
     template <typename Operation>
     void run(Operation op, Stream stream = Stream::compute) {
-        op.workspace = reserve(backend_.workspace_bytes(op));
+        op.workspace = reserve(backend_.workspace_bytes(op), stream);
         backend_.run(op, stream);
     }
     Backend& backend() const { return backend_; }
 
   private:
-    Tensor reserve(int64_t bytes);
+    Tensor reserve(int64_t bytes, Stream stream);
 
     Backend& backend_;
     Buffer buffer_;

@@ -23,7 +23,8 @@ std::string_view name_of(MemoryCategory category);
 class Backend;
 
 /// Owns the memory behind one Tensor and gives it back to its backend when destroyed
-/// (stream-ordered: work already issued may still use it). A Backend must outlive its Buffers.
+/// (in the compute stream's order: work already issued there may still use it). A Backend must
+/// outlive its Buffers.
 class Buffer {
   public:
     Buffer() = default;

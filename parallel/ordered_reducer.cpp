@@ -44,7 +44,6 @@ class OrderedReducer final : public GradientReducer {
         if (first) {
             sum = backend_.allocate({owned.size()}, accumulation_, MemoryCategory::gradients);
         }
-        backend_.wait(Stream::communication, backend_.record(Stream::compute));
         std::vector<Buffer> used;
         const int64_t piece = piece_elements(unit);
         const int64_t most = largest_owned(unit);
@@ -150,6 +149,7 @@ class OrderedReducer final : public GradientReducer {
         Buffer staging =
             backend_.allocate({std::max(num_active - (me < num_active ? 1 : 0), 0), mine.size()},
                               exchange_dtype_, MemoryCategory::communication);
+        backend_.wait(Stream::communication, backend_.record(Stream::compute));
         const Tensor arrived = staging.tensor().flat();
         int64_t arrival = 0;
         for (int rank = 0; rank < sharding_.world_size(); ++rank) {

@@ -17,7 +17,7 @@ DryBackend::DryBackend(const DryTarget& target, const DeviceSpeed& speed, const 
         .name = hardware.name,
         .num_threads = options.threads,
         .preferred_dtype = hardware.bf16_flops > hardware.f32_flops ? DType::bf16 : DType::f32,
-        .offloads = true,
+        .offload = OffloadMemory::files,
         .computes = false};
 }
 

@@ -21,7 +21,8 @@ void check_offload(const RunConfig& config, Backend& backend) {
     if (config.parallel.offload == Offload::none) {
         return;
     }
-    LATHE_CHECK_USAGE(backend.device().offloads,
+    const OffloadMemory memory = backend.device().offload;
+    LATHE_CHECK_USAGE(memory != OffloadMemory::none,
                       "--offload optimizer: the device {} has no memory beside its own; use "
                       "--offload none, or --device cpu",
                       backend.device().kind);
@@ -29,6 +30,10 @@ void check_offload(const RunConfig& config, Backend& backend) {
     if (folder.empty()) {
         return;
     }
+    LATHE_CHECK_USAGE(memory == OffloadMemory::files,
+                      "--offload-folder {}: the device {} offloads to pinned host memory, not to "
+                      "files; leave it out",
+                      folder, backend.device().kind);
     std::error_code error;
     LATHE_CHECK_USAGE(std::filesystem::is_directory(folder, error),
                       "--offload-folder {}: no such folder; name one that exists, or leave it out "
@@ -46,11 +51,15 @@ ParallelConfig with_offload_folder(const RunConfig& config) {
 }
 
 std::string offload_text(const RunConfig& config, const Backend& backend) {
-    const std::string folder = with_offload_folder(config).offload_folder;
     const int64_t bytes =
         backend.memory().current_bytes[static_cast<size_t>(MemoryCategory::offloaded)];
-    return fmt::format("optimizer state offloaded: {:.1f} MiB of this rank in {}{}",
-                       static_cast<double>(bytes) / 1048576.0, folder,
+    const std::string text = fmt::format("optimizer state offloaded: {:.1f} MiB of this rank in ",
+                                         static_cast<double>(bytes) / 1048576.0);
+    if (backend.device().offload == OffloadMemory::pinned) {
+        return text + "pinned host memory";
+    }
+    const std::string folder = with_offload_folder(config).offload_folder;
+    return fmt::format("{}{}{}", text, folder,
                        is_in_memory(folder) ? ", whose files take memory themselves: name a folder "
                                               "on a disk by --offload-folder"
                                             : "");

@@ -73,7 +73,7 @@ CpuBackend::CpuBackend(int num_threads) : support_(MatmulSupport::detect()), til
     device_.kind = "cpu";
     device_.name = processor_name() + ", " + widest_instruction_set();
     device_.num_threads = num_threads;
-    device_.offloads = true;
+    device_.offload = OffloadMemory::files;
     device_.preferred_dtype = support_.native_bf16 ? DType::bf16 : DType::f32;
     scratch_ = static_cast<std::byte*>(pool_.allocate(num_threads * kThreadScratchBytes));
     LATHE_CHECK(scratch_ != nullptr, "out of memory: scratch of {} threads", num_threads);

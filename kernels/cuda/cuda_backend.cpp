@@ -1,13 +1,14 @@
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <exception>
 #include <limits>
 
 #include "kernels/cuda/cuda_backend_impl.h"
+#include "kernels/cuda/cuda_device.h"
 
 namespace lathe::cuda {
 namespace {
-
-constexpr int kOldestComputeCapability = 80;
 
 DeviceProfile profile_of(const cudaDeviceProp& properties) {
     return {.compute_capability = 10 * properties.major + properties.minor,
@@ -41,16 +42,15 @@ CudaBackend::CudaBackend(const CudaOptions& options) : index_(options.device) {
     CUDA_CHECK(cudaSetDevice(index_));
     cudaDeviceProp properties{};
     CUDA_CHECK(cudaGetDeviceProperties(&properties, index_));
+    const std::string complaint = capability_complaint(index_);
+    LATHE_CHECK_USAGE(complaint.empty(), "{}", complaint);
     profile_ = profile_of(properties);
     profile_.matmul = options.matmul;
-    LATHE_CHECK_USAGE(profile_.compute_capability >= kOldestComputeCapability,
-                      "CUDA device {} ({}) has compute capability {}.{}, 8.0 or newer is needed; "
-                      "use --device cpu",
-                      index_, properties.name, properties.major, properties.minor);
     device_ = {.kind = "cuda",
                .name = fmt::format("{}, compute capability {}.{}", properties.name,
                                    properties.major, properties.minor),
-               .preferred_dtype = DType::bf16};
+               .preferred_dtype = DType::bf16,
+               .offload = OffloadMemory::pinned};
     pool_ = make_pool(index_);
     for (Queue& queue : queues_) {
         queue.stream = make_stream();
@@ -64,6 +64,7 @@ CudaBackend::CudaBackend(const CudaOptions& options) : index_(options.device) {
 }
 
 CudaBackend::~CudaBackend() {
+    staging_.reset();
     for (const Queue& queue : queues_) {
         static_cast<void>(cudaStreamSynchronize(queue.stream.get()));
     }
@@ -84,6 +85,37 @@ void* CudaBackend::allocate_bytes(int64_t bytes) {
 void CudaBackend::free_bytes(void* data, int64_t) noexcept {
     static_cast<void>(cudaFreeAsync(data, stream(Stream::compute)));
 }
+
+void* CudaBackend::allocate_offloaded_bytes(int64_t bytes, const std::filesystem::path&) {
+    void* data = nullptr;
+    const cudaError_t status =
+        cudaHostAlloc(&data, static_cast<size_t>(bytes), cudaHostAllocDefault);
+    if (status != cudaSuccess) {
+        static_cast<void>(cudaGetLastError());
+    }
+    LATHE_CHECK(status == cudaSuccess,
+                "--offload optimizer: {} bytes of pinned host memory cannot be had: {} ({}); free "
+                "some, shard over more ranks, or use --offload none",
+                bytes, cudaGetErrorString(status), cudaGetErrorName(status));
+    if (staging_ == nullptr) {
+        staging_ = std::make_unique<OffloadStaging>(*this, stream(Stream::compute));
+    }
+    return data;
+}
+
+void CudaBackend::free_offloaded_bytes(void* data, int64_t) noexcept {
+    // While a rank fails its streams may wait for others for ever, and so would this.
+    if (std::uncaught_exceptions() == 0) {
+        staging_->synchronize();
+        static_cast<void>(cudaFreeHost(data));
+    }
+}
+
+OffloadWindow CudaBackend::open_offloaded(const Tensor& part, OffloadUse use) {
+    return staging_->open(part, use);
+}
+
+void CudaBackend::close_offloaded(OffloadWindow window) { staging_->close(window); }
 
 void CudaBackend::copy(const Tensor& destination, const Tensor& source, Stream stream) {
     LATHE_CHECK(destination.dtype() == source.dtype() && destination.size() == source.size(),
@@ -139,7 +171,14 @@ Event CudaBackend::record(Stream stream) {
 void CudaBackend::wait(Stream stream, Event event) {
     const Queue& from = queues_[static_cast<size_t>(event.ticket % 2)];
     const auto place = static_cast<size_t>(event.ticket / 2 % Queue::kEvents);
-    CUDA_CHECK(cudaStreamWaitEvent(this->stream(stream), from.events[place].get(), 0));
+    const auto issue = [&] {
+        CUDA_CHECK(cudaStreamWaitEvent(this->stream(stream), from.events[place].get(), 0));
+    };
+    if (stream == Stream::compute && &from == &queue(Stream::communication)) {
+        exposed_.time(this->stream(stream), issue);
+    } else {
+        issue();
+    }
 }
 
 void CudaBackend::synchronize(Stream stream) {
@@ -159,22 +198,24 @@ double CudaBackend::seconds_of(const std::function<void()>& issue) {
     return static_cast<double>(milliseconds) * 1e-3;
 }
 
+void CudaBackend::run_on_host(Stream stream, std::function<void()> function) {
+    synchronize(stream);
+    Backend::run_on_host(stream, std::move(function));
+}
+
+double CudaBackend::exposed_communication_s() const {
+    return Backend::exposed_communication_s() + exposed_.seconds();
+}
+
+std::string CudaBackend::bus_id() const {
+    std::array<char, 32> text{};
+    CUDA_CHECK(cudaDeviceGetPCIBusId(text.data(), static_cast<int>(text.size()), index_));
+    return text.data();
+}
+
 }  // namespace lathe::cuda
 
 namespace lathe {
-
-int count_cuda_devices() {
-    int count = 0;
-    const cudaError_t status = cudaGetDeviceCount(&count);
-    // Without a driver the count is left untouched.
-    LATHE_CHECK_USAGE(status == cudaSuccess && count > 0,
-                      "device cuda: no GPU to be used: {} ({}); install an NVIDIA driver that "
-                      "serves CUDA {} and look at nvidia-smi, or use --device cpu",
-                      cudaGetErrorString(status == cudaSuccess ? cudaErrorNoDevice : status),
-                      cudaGetErrorName(status == cudaSuccess ? cudaErrorNoDevice : status),
-                      CUDART_VERSION / 1000);
-    return count;
-}
 
 std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& options) {
     return std::make_unique<cuda::CudaBackend>(options);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "kernels/backend.h"
 #include "kernels/cuda/device_profile.h"
@@ -13,8 +14,11 @@ struct CudaOptions {
     MatmulLibrary matmul = MatmulLibrary::native;
 };
 
-/// Devices that this process sees. Throws UsageError that says what is missing and the mend where
-/// there is none: no driver, no device, an old driver, a build without CUDA.
+/// Why this process can use no GPU, one line with the mend: no driver, a driver older than the
+/// toolkit, no device, a build without CUDA. Empty where it can.
+std::string cuda_complaint();
+
+/// Devices that this process sees. Throws UsageError with the complaint where there is none.
 int count_cuda_devices();
 
 /// f32 and bf16. Throws UsageError where there is no such device, or one that is too old.

@@ -9,12 +9,15 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "kernels/backend.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/device_profile.h"
 #include "kernels/cuda/handles.h"
 #include "kernels/cuda/matmul_cublas.h"
+#include "kernels/cuda/offload_staging.h"
+#include "kernels/cuda/wait_timer.h"
 
 namespace lathe::cuda {
 
@@ -25,6 +28,9 @@ class CudaBackend final : public Backend {
 
     const DeviceInfo& device() const override { return device_; }
     const DeviceProfile& profile() const { return profile_; }
+    int index() const { return index_; }
+    /// Names the GPU on its host, however the process counts them: "0000:01:00.0".
+    std::string bus_id() const;
     cudaStream_t stream(Stream stream) const { return queue(stream).stream.get(); }
 
     void copy(const Tensor& destination, const Tensor& source, Stream stream) override;
@@ -32,10 +38,17 @@ class CudaBackend final : public Backend {
     void copy_to_host(void* destination, const Tensor& source) override;
     void fill_zero(const Tensor& tensor, Stream stream) override;
 
+    OffloadWindow open_offloaded(const Tensor& part, OffloadUse use) override;
+    void close_offloaded(OffloadWindow window) override;
+
     Event record(Stream stream) override;
     void wait(Stream stream, Event event) override;
     void synchronize(Stream stream) override;
     double seconds_of(const std::function<void()>& issue) override;
+    /// When the stream has come to it, in the calling thread, where it may throw and call CUDA.
+    void run_on_host(Stream stream, std::function<void()> function) override;
+    /// Also what the compute stream has stood still for events of the communication stream.
+    double exposed_communication_s() const override;
 
 #define LATHE_CUDA_WORKSPACE(Operation)                           \
     int64_t workspace_bytes(const Operation& op) const override { \
@@ -47,6 +60,8 @@ class CudaBackend final : public Backend {
   protected:
     void* allocate_bytes(int64_t bytes) override;
     void free_bytes(void* data, int64_t bytes) noexcept override;
+    void* allocate_offloaded_bytes(int64_t bytes, const std::filesystem::path& folder) override;
+    void free_offloaded_bytes(void* data, int64_t bytes) noexcept override;
 
 #define LATHE_CUDA_EXECUTE(Operation) void execute(const Operation& op, Stream stream) override;
     LATHE_OPERATIONS(LATHE_CUDA_EXECUTE)
@@ -79,6 +94,8 @@ class CudaBackend final : public Backend {
     std::array<Queue, 2> queues_;
     Upload upload_;
     std::unique_ptr<CublasMatmul> cublas_;  ///< where it is to compute Matmul
+    mutable WaitTimer exposed_;
+    std::unique_ptr<OffloadStaging> staging_;  ///< from the first offloaded memory on
 };
 
 }  // namespace lathe::cuda

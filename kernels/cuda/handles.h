@@ -57,6 +57,15 @@ inline OwnedEvent make_timing_event() {
     return OwnedEvent(event);
 }
 
+/// Whether what was recorded last has happened; true where nothing was.
+inline bool is_done(const OwnedEvent& event) {
+    const cudaError_t status = cudaEventQuery(event.get());
+    if (status == cudaErrorNotReady) {
+        static_cast<void>(cudaGetLastError());  // no error of a later call
+    }
+    return status == cudaSuccess;
+}
+
 inline OwnedPinned make_pinned(size_t bytes) {
     void* data = nullptr;
     CUDA_CHECK(cudaHostAlloc(&data, bytes, cudaHostAllocDefault));
