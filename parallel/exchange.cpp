@@ -136,7 +136,7 @@ std::vector<int> Exchange::missing() const {
 
 void Exchange::check_missing_live(const CollectiveCall& call) const {
     std::vector<int> ended = missing();
-    std::erase_if(ended, [&](int rank) { return !transport_->has_ended(rank); });
+    std::erase_if(ended, [&](int rank) { return !has_ended(rank); });
     LATHE_CHECK(ended.empty(), "{} waits for {}, which died", call.text(), ranks_text(ended));
 }
 

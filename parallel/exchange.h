@@ -24,6 +24,8 @@ class Exchange {
     int rank() const { return transport_->rank(); }
     int size() const { return transport_->size(); }
     double timeout_s() const { return timeout_s_; }
+    /// Whether that rank of the world is known to have died. From any thread.
+    bool has_ended(int world_rank) const { return transport_->has_ended(world_rank); }
 
     /// Memory of at least `bytes` for what arrives on its way, kept from call to call.
     std::byte* staging(int64_t bytes);

@@ -26,7 +26,8 @@ class Launch {
     virtual ~Launch() = default;
 
     virtual const RankPlace& place() const = 0;
-    /// The world, over host memory of `backend`. Every rank calls it, once.
+    /// The world, over `backend`'s memory: by MPI where that is the host's, by NCCL between GPUs.
+    /// Every rank calls it.
     virtual std::unique_ptr<Communicator> make_world(Backend& backend, double timeout_s) = 0;
     /// Ends the whole job on every rank, as Communicator::abort does, also before there is a world:
     /// prints the reason once, and does not return where there are other ranks.

@@ -178,8 +178,8 @@ std::vector<std::unique_ptr<Communicator>> make_local_communicators(
     std::vector<std::unique_ptr<Communicator>> communicators;
     for (const int rank : world_ranks) {
         communicators.push_back(std::make_unique<MessageCommunicator>(
-            *backends[static_cast<size_t>(rank)], std::make_unique<LocalTransport>(group, rank),
-            world_ranks, timeout_s));
+            std::make_shared<BackendQueue>(*backends[static_cast<size_t>(rank)]),
+            std::make_unique<LocalTransport>(group, rank), world_ranks, timeout_s));
     }
     return communicators;
 }

@@ -5,36 +5,10 @@
 #include <utility>
 
 #include "parallel/ordered_sum.h"
+#include "parallel/traffic.h"
 
 namespace lathe {
 namespace {
-
-/// The type of whatever moves; f32 where nothing does.
-DType dtype_in(std::span<const Tensor> tensors) {
-    for (const Tensor& tensor : tensors) {
-        if (tensor.size() > 0) {
-            return tensor.dtype();
-        }
-    }
-    return DType::f32;
-}
-
-void check_summable(DType dtype) {
-    LATHE_CHECK(dtype != DType::i32, "a reduction sums f32, bf16 or f64, not {}", name_of(dtype));
-}
-
-/// One's own part goes to all, and theirs come.
-std::vector<Traffic> gather_traffic(int rank, std::span<const Tensor> parts) {
-    const Tensor& mine = parts[static_cast<size_t>(rank)];
-    std::vector<Traffic> traffic;
-    for (const Tensor& part : parts) {
-        traffic.push_back({.send = mine.data(),
-                           .send_bytes = mine.bytes(),
-                           .receive = part.data(),
-                           .receive_bytes = part.bytes()});
-    }
-    return traffic;
-}
 
 /// Elements [begin, end) of a tensor, as far as it has them.
 Tensor cut(const Tensor& tensor, int64_t begin, int64_t end) {
@@ -75,16 +49,21 @@ void scatter_and_sum(Exchange& exchange, const CollectiveCall& call,
 
 }  // namespace
 
-MessageCommunicator::MessageCommunicator(Backend& backend, std::unique_ptr<Transport> transport,
+MessageCommunicator::MessageCommunicator(std::shared_ptr<HostQueue> queue,
+                                         std::unique_ptr<Transport> transport,
                                          std::vector<int> world_ranks, double timeout_s)
     : MessageCommunicator(
-          backend,
-          std::make_shared<Exchange>(std::move(transport), std::move(world_ranks), timeout_s),
-          nullptr) {}
+          std::move(queue),
+          std::make_shared<Exchange>(std::move(transport), std::move(world_ranks), timeout_s)) {}
 
-MessageCommunicator::MessageCommunicator(Backend& backend, std::shared_ptr<Exchange> exchange,
+MessageCommunicator::MessageCommunicator(std::shared_ptr<HostQueue> queue,
+                                         std::shared_ptr<Exchange> exchange)
+    : MessageCommunicator(std::move(queue), std::move(exchange), nullptr) {}
+
+MessageCommunicator::MessageCommunicator(std::shared_ptr<HostQueue> queue,
+                                         std::shared_ptr<Exchange> exchange,
                                          std::shared_ptr<Counter> parent)
-    : backend_(backend),
+    : queue_(std::move(queue)),
       exchange_(std::move(exchange)),
       counter_(std::make_shared<Counter>()),
       rank_(exchange_->rank()),
@@ -112,52 +91,52 @@ void MessageCommunicator::check_parts(std::span<const Tensor> parts, const char*
                 parts.size(), size_);
 }
 
+void MessageCommunicator::move(CollectiveCall call, std::vector<Traffic> traffic) {
+    queue_->run([exchange = exchange_, call = std::move(call), traffic = std::move(traffic)] {
+        exchange->run(call, traffic);
+    });
+}
+
+CollectiveCall MessageCommunicator::announce(CollectiveKind kind, std::vector<Traffic> traffic,
+                                             int64_t sent_bytes, const CollectiveLabel& label,
+                                             DType dtype, int root) {
+    for (Traffic& pair : traffic) {
+        pair.send = nullptr;
+        pair.receive = nullptr;
+    }
+    count_sent(sent_bytes);
+    CollectiveCall call = next_call(kind, label, dtype, root);
+    move(call, std::move(traffic));
+    return call;
+}
+
 void MessageCommunicator::all_to_all(std::span<const Tensor> send, std::span<const Tensor> receive,
                                      const CollectiveLabel& label) {
     check_parts(send, "all_to_all");
     check_parts(receive, "all_to_all");
     const auto me = static_cast<size_t>(rank_);
-    LATHE_CHECK(send[me].bytes() == receive[me].bytes(),
-                "all_to_all of {}: {} bytes to oneself, {} from oneself", label.tensor,
-                send[me].bytes(), receive[me].bytes());
-    const DType sent = dtype_in(send);
-    std::vector<Traffic> traffic;
-    for (size_t peer = 0; peer < send.size(); ++peer) {
-        traffic.push_back({.send = send[peer].data(),
-                           .send_bytes = send[peer].bytes(),
-                           .receive = receive[peer].data(),
-                           .receive_bytes = receive[peer].bytes()});
-        count_sent(peer == me ? 0 : send[peer].bytes());
-    }
-    const DType dtype = std::any_of(send.begin(), send.end(),
-                                    [](const Tensor& tensor) { return tensor.size() > 0; })
-                            ? sent
-                            : dtype_in(receive);
-    backend_.run_on_host(Stream::communication,
-                         [exchange = exchange_, traffic = std::move(traffic), me,
-                          call = next_call(CollectiveKind::all_to_all, label, dtype)] {
-                             if (traffic[me].send_bytes > 0) {
-                                 std::memmove(traffic[me].receive, traffic[me].send,
-                                              static_cast<size_t>(traffic[me].send_bytes));
-                             }
-                             exchange->run(call, traffic);
-                         });
+    check_own_entries(send[me], receive[me], label);
+    std::vector<Traffic> traffic = all_to_all_traffic(send, receive);
+    count_sent(bytes_to_others(traffic, rank_));
+    queue_->run([exchange = exchange_, traffic = std::move(traffic), me,
+                 call = next_call(CollectiveKind::all_to_all, label, dtype_in(send, receive))] {
+        if (traffic[me].send_bytes > 0) {
+            std::memmove(traffic[me].receive, traffic[me].send,
+                         static_cast<size_t>(traffic[me].send_bytes));
+        }
+        exchange->run(call, traffic);
+    });
 }
 
 void MessageCommunicator::all_gather(std::span<const Tensor> parts, const CollectiveLabel& label) {
     check_parts(parts, "all_gather");
-    const Tensor& mine = parts[static_cast<size_t>(rank_)];
-    count_sent((size_ - 1) * mine.bytes());
-    backend_.run_on_host(Stream::communication,
-                         [exchange = exchange_, traffic = gather_traffic(rank_, parts),
-                          call = next_call(CollectiveKind::all_gather, label, dtype_in(parts))] {
-                             exchange->run(call, traffic);
-                         });
+    std::vector<Traffic> traffic = gather_traffic(rank_, parts);
+    count_sent(bytes_to_others(traffic, rank_));
+    move(next_call(CollectiveKind::all_gather, label, dtype_in(parts)), std::move(traffic));
 }
 
 void MessageCommunicator::reduce(CollectiveCall call, std::vector<Tensor> parts, bool gather) {
-    backend_.run_on_host(Stream::communication, [exchange = exchange_, call = std::move(call),
-                                                 parts = std::move(parts), gather] {
+    queue_->run([exchange = exchange_, call = std::move(call), parts = std::move(parts), gather] {
         scatter_and_sum(*exchange, call, parts);
         if (gather) {
             exchange->run(call, gather_traffic(exchange->rank(), parts));
@@ -166,16 +145,13 @@ void MessageCommunicator::reduce(CollectiveCall call, std::vector<Tensor> parts,
 }
 
 void MessageCommunicator::all_reduce(const Tensor& tensor, const CollectiveLabel& label) {
-    const DType dtype = tensor.dtype();
-    check_summable(dtype);
-    const Tensor row = tensor.flat();
+    check_summable(tensor.dtype());
     std::vector<Tensor> parts;
-    for (int64_t rank = 0; rank < size_; ++rank) {
-        parts.push_back(row.slice(row.size() * rank / size_, row.size() * (rank + 1) / size_));
+    for (int rank = 0; rank < size_; ++rank) {
+        parts.push_back(part_of_sum(tensor, rank, size_));
     }
-    const int64_t own = parts[static_cast<size_t>(rank_)].bytes();
-    count_sent(row.bytes() - own + (size_ - 1) * own);
-    reduce(next_call(CollectiveKind::all_reduce, label, dtype), std::move(parts), true);
+    count_sent(bytes_of_sum(tensor, rank_, size_));
+    reduce(next_call(CollectiveKind::all_reduce, label, tensor.dtype()), std::move(parts), true);
 }
 
 void MessageCommunicator::reduce_scatter(std::span<const Tensor> parts,
@@ -183,35 +159,21 @@ void MessageCommunicator::reduce_scatter(std::span<const Tensor> parts,
     check_parts(parts, "reduce_scatter");
     const DType dtype = dtype_in(parts);
     check_summable(dtype);
-    for (const Tensor& part : parts) {
-        count_sent(part.bytes());
-    }
-    count_sent(-parts[static_cast<size_t>(rank_)].bytes());
+    count_sent(bytes_to_others(scatter_traffic(rank_, parts), rank_));
     reduce(next_call(CollectiveKind::reduce_scatter, label, dtype), {parts.begin(), parts.end()},
            false);
 }
 
 void MessageCommunicator::broadcast(const Tensor& tensor, int root, const CollectiveLabel& label) {
-    LATHE_CHECK(root >= 0 && root < size_, "broadcast of {}: root {} of {} ranks", label.tensor,
-                root, size_);
-    count_sent(rank_ == root ? (size_ - 1) * tensor.bytes() : 0);
-    std::vector<Traffic> traffic(static_cast<size_t>(size_));
-    if (rank_ == root) {
-        std::fill(traffic.begin(), traffic.end(),
-                  Traffic{.send = tensor.data(), .send_bytes = tensor.bytes()});
-    } else {
-        traffic[static_cast<size_t>(root)] = {.receive = tensor.data(),
-                                              .receive_bytes = tensor.bytes()};
-    }
-    backend_.run_on_host(Stream::communication,
-                         [exchange = exchange_, traffic = std::move(traffic),
-                          call = next_call(CollectiveKind::broadcast, label, tensor.dtype(),
-                                           root)] { exchange->run(call, traffic); });
+    check_root(root, size_, label);
+    std::vector<Traffic> traffic = broadcast_traffic(rank_, size_, tensor, root);
+    count_sent(bytes_to_others(traffic, rank_));
+    move(next_call(CollectiveKind::broadcast, label, tensor.dtype(), root), std::move(traffic));
 }
 
 void MessageCommunicator::run_and_wait(const std::function<void()>& function) {
-    backend_.run_on_host(Stream::communication, function);
-    backend_.synchronize(Stream::communication);
+    queue_->run(function);
+    queue_->wait();
 }
 
 std::vector<std::vector<std::byte>> MessageCommunicator::gather_bytes(
@@ -244,6 +206,10 @@ void MessageCommunicator::barrier(const CollectiveLabel& label) {
 }
 
 std::unique_ptr<Communicator> MessageCommunicator::split(int color, int key) {
+    return subgroup(color, key);
+}
+
+std::unique_ptr<MessageCommunicator> MessageCommunicator::subgroup(int color, int key) {
     struct Choice {
         int color;
         int key;
@@ -270,8 +236,8 @@ std::unique_ptr<Communicator> MessageCommunicator::split(int color, int key) {
     }
     std::unique_ptr<Transport> transport;
     run_and_wait([&] { transport = exchange_->transport().subgroup(ranks, call.sequence); });
-    return std::unique_ptr<Communicator>(new MessageCommunicator(
-        backend_,
+    return std::unique_ptr<MessageCommunicator>(new MessageCommunicator(
+        queue_,
         std::make_shared<Exchange>(std::move(transport), std::move(world_ranks),
                                    exchange_->timeout_s()),
         counter_));

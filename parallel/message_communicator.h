@@ -2,6 +2,9 @@
 // made of messages between pairs, so that a failure can name the rank that stays away. They move as
 // little as any: each rank sends what others need of it once. A reduction scatters, sums and, for
 // all_reduce, gathers; several times faster than OpenMPI's own (communicator_bench).
+//
+// Where tensors are no host memory and something else moves them, it serves for the rest: host
+// operations, and the comparison of calls (announce).
 #pragma once
 
 #include <atomic>
@@ -11,15 +14,16 @@
 
 #include "parallel/communicator.h"
 #include "parallel/exchange.h"
+#include "parallel/host_queue.h"
 
 namespace lathe {
 
 class MessageCommunicator final : public Communicator {
   public:
-    /// `backend` must have host memory, and outlives this. One rank's communicators all work on
-    /// its communication stream, one collective after another.
-    MessageCommunicator(Backend& backend, std::unique_ptr<Transport> transport,
+    /// One rank's communicators all work through one queue, one collective after another.
+    MessageCommunicator(std::shared_ptr<HostQueue> queue, std::unique_ptr<Transport> transport,
                         std::vector<int> world_ranks, double timeout_s);
+    MessageCommunicator(std::shared_ptr<HostQueue> queue, std::shared_ptr<Exchange> exchange);
     ~MessageCommunicator() override;
 
     int rank() const override { return rank_; }
@@ -38,6 +42,14 @@ class MessageCommunicator final : public Communicator {
     std::unique_ptr<Communicator> split(int color, int key) override;
     void abort(const std::string& reason, int exit_code) noexcept override;
 
+    /// Numbers a call, counts what it sends to others, and has the ranks compare it as they do
+    /// their own; nothing moves. Does not wait.
+    CollectiveCall announce(CollectiveKind kind, std::vector<Traffic> traffic, int64_t sent_bytes,
+                            const CollectiveLabel& label, DType dtype, int root = -1);
+    std::unique_ptr<MessageCommunicator> subgroup(int color, int key);
+    const std::shared_ptr<Exchange>& exchange() const { return exchange_; }
+    void check_parts(std::span<const Tensor> parts, const char* operation) const;
+
   private:
     /// Bytes sent by a group and by those split from it.
     struct Counter {
@@ -45,22 +57,23 @@ class MessageCommunicator final : public Communicator {
         std::shared_ptr<Counter> parent;
     };
 
-    MessageCommunicator(Backend& backend, std::shared_ptr<Exchange> exchange,
+    MessageCommunicator(std::shared_ptr<HostQueue> queue, std::shared_ptr<Exchange> exchange,
                         std::shared_ptr<Counter> parent);
 
     CollectiveCall next_call(CollectiveKind kind, const CollectiveLabel& label,
                              DType dtype = DType::f32, int root = -1);
     void count_sent(int64_t bytes);
-    void check_parts(std::span<const Tensor> parts, const char* operation) const;
+    /// Runs the call in its turn.
+    void move(CollectiveCall call, std::vector<Traffic> traffic);
     /// Has parts[rank()] become the sum; then, if asked, brings every rank's sum to all.
     void reduce(CollectiveCall call, std::vector<Tensor> parts, bool gather);
     std::vector<std::vector<std::byte>> gather_bytes(const CollectiveCall& call,
                                                      std::span<const std::byte> mine);
-    /// Issues `function` to the communication stream and waits for it.
+    /// Has `function` run in its turn and waits for it.
     void run_and_wait(const std::function<void()>& function);
 
-    Backend& backend_;
-    std::shared_ptr<Exchange> exchange_;  ///< shared with the stream, which may run late
+    std::shared_ptr<HostQueue> queue_;
+    std::shared_ptr<Exchange> exchange_;  ///< shared with the queue, which may run late
     std::shared_ptr<Counter> counter_;
     int rank_;
     int size_;

@@ -20,6 +20,7 @@
 #include "parallel/message_communicator.h"
 #include "parallel/mpi_check.h"
 #include "parallel/mpi_transport.h"
+#include "parallel/nccl_communicator.h"
 
 namespace lathe {
 namespace {
@@ -70,8 +71,13 @@ class MpiLaunch final : public Launch {
         auto transport = make_mpi_transport(
             [this](int, const std::string& reason, int code) { abort(reason, code); },
             [this](int rank) { return has_ended(rank); });
-        return std::make_unique<MessageCommunicator>(backend, std::move(transport),
-                                                     std::move(ranks), timeout_s);
+        if (backend.device().kind == "cuda") {
+            return make_nccl_communicator(backend, std::move(transport), std::move(ranks),
+                                          place_.host, timeout_s);
+        }
+        return std::make_unique<MessageCommunicator>(std::make_shared<BackendQueue>(backend),
+                                                     std::move(transport), std::move(ranks),
+                                                     timeout_s);
     }
 
     void abort(const std::string& reason, int exit_code) noexcept override {
