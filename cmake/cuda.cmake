@@ -1,6 +1,9 @@
 # LATHE_CUDA builds the CUDA backend: needs nvcc, CUDA 13. CMAKE_CUDA_ARCHITECTURES says for which GPUs.
 # lathe_cuda_library(NAME SOURCES... [LINK LIBRARIES...]): a lathe_library with .cu sources.
-# lathe_cuda_test(NAME SOURCES... [LINK LIBRARIES...]): a lathe_test that runs on the emulated GPU where LATHE_EMULATE says so.
+# lathe_cuda_test(NAME SOURCES... [LINK LIBRARIES...]): a lathe_test with the label cuda, which runs on the emulated GPU where
+#   LATHE_EMULATE says so; in a build without nvcc, a test that CTest reports as skipped.
+# lathe_cuda_rank_test(NAME RANKS TARGET): runs a program on so many ranks, each on a GPU of its own.
+# The target cuda_tests builds all that the label cuda runs.
 
 option(LATHE_CUDA "Build the CUDA backend" OFF)
 option(LATHE_EMULATE "Run the CUDA tests on the emulated GPU" OFF)
@@ -38,9 +41,43 @@ function(lathe_cuda_library name)
   target_link_libraries(${name} PUBLIC ${arg_LINK})
 endfunction()
 
-function(lathe_cuda_test name)
-  if(LATHE_EMULATE)
-    set(CMAKE_CROSSCOMPILING_EMULATOR ${CMAKE_SOURCE_DIR}/scripts/emulate.sh)
+# What a CUDA program is started by.
+if(LATHE_EMULATE)
+  set(LATHE_CUDA_RUNNER ${CMAKE_SOURCE_DIR}/scripts/emulate.sh)
+else()
+  set(LATHE_CUDA_RUNNER /usr/bin/env)
+endif()
+# More emulated GPUs than any test has ranks.
+set(LATHE_CUDA_TEST_PROPERTIES LABELS cuda ENVIRONMENT PTXEMU_DEVICES=4)
+add_custom_target(cuda_tests)
+
+function(lathe_skipped_cuda_test name)
+  if(NOT CUDAToolkit_FOUND)
+    add_test(NAME ${name} COMMAND ${CMAKE_COMMAND} -E echo
+      "Skipped: no nvcc. Install the CUDA toolkit 13 and put nvcc on the PATH: scripts/test.sh then runs it on the emulated GPU")
+    set_tests_properties(${name} PROPERTIES SKIP_REGULAR_EXPRESSION "Skipped: no nvcc" LABELS cuda)
   endif()
-  lathe_test(${name} ${ARGN})
+endfunction()
+
+function(lathe_cuda_test name)
+  if(NOT LATHE_CUDA)
+    lathe_skipped_cuda_test(${name})
+    return()
+  endif()
+  if(LATHE_EMULATE)
+    set(CMAKE_CROSSCOMPILING_EMULATOR ${LATHE_CUDA_RUNNER})
+  endif()
+  lathe_test(${name} ${ARGN} PROPERTIES ${LATHE_CUDA_TEST_PROPERTIES})
+  add_dependencies(cuda_tests ${name})
+endfunction()
+
+function(lathe_cuda_rank_test name ranks target)
+  if(NOT LATHE_CUDA)
+    lathe_skipped_cuda_test(${name})
+    return()
+  endif()
+  add_test(NAME ${name}
+    COMMAND ${CMAKE_SOURCE_DIR}/scripts/mpirun.sh -n ${ranks} ${LATHE_CUDA_RUNNER} $<TARGET_FILE:${target}>)
+  set_tests_properties(${name} PROPERTIES TIMEOUT 300 ${LATHE_CUDA_TEST_PROPERTIES})
+  add_dependencies(cuda_tests ${target})
 endfunction()

@@ -1,5 +1,6 @@
 # lathe_library(NAME SOURCES... [LINK LIBRARIES...]): one folder, one static library, warnings as errors.
-# lathe_test(NAME SOURCES... [LINK LIBRARIES...]): one GoogleTest executable whose cases CTest knows by name.
+# lathe_test(NAME SOURCES... [LINK LIBRARIES...] [PROPERTIES NAME VALUE...]): one GoogleTest executable whose cases CTest knows by
+#   name.
 
 if(LATHE_SANITIZE)
   add_compile_options(-fsanitize=${LATHE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
@@ -24,11 +25,11 @@ function(lathe_library name)
 endfunction()
 
 function(lathe_test name)
-  cmake_parse_arguments(arg "" "" "LINK" ${ARGN})
+  cmake_parse_arguments(arg "" "" "LINK;PROPERTIES" ${ARGN})
   add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
   lathe_target_options(${name})
   # What is tested lies in the libraries; the tests themselves are to compile quickly.
   target_compile_options(${name} PRIVATE -O1 -fno-sanitize=undefined)
   target_link_libraries(${name} PRIVATE ${arg_LINK} GTest::gtest GTest::gtest_main)
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 600)
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 600 ${arg_PROPERTIES})
 endfunction()

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs every test by CTest: optimised first, then under the address and
-# undefined-behaviour sanitizers, and what runs in several threads under the thread sanitizer.
+# undefined-behaviour sanitizers, what runs in several threads under the thread sanitizer, and, where nvcc is installed, the
+# CUDA tests on the emulated GPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/install_packages.sh --test
@@ -15,4 +16,11 @@ for preset in debug release; do
 done
 scripts/build.sh tsan lathe_communicator_tests lathe_layout_tests
 ctest --preset tsan -j "$(nproc)" --output-on-failure || status=1
+
+if command -v nvcc >/dev/null || [[ -x ${CUDA_PATH:-/usr/local/cuda}/bin/nvcc ]]; then
+    scripts/build.sh emulated cuda_tests
+    ctest --preset emulated -j "$(nproc)" --output-on-failure || status=1
+else
+    echo "CUDA tests skipped: no nvcc (install the CUDA toolkit 13 and put nvcc on the PATH)"
+fi
 exit $status

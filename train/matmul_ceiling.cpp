@@ -1,7 +1,6 @@
 #include "train/matmul_ceiling.h"
 
 #include <algorithm>
-#include <chrono>
 #include <functional>
 #include <vector>
 
@@ -14,24 +13,17 @@ constexpr int64_t kLargestSize = 8192;
 constexpr double kLongSeconds = 0.03;
 constexpr double kBudgetSeconds = 0.4;
 
-double seconds_of(Backend& backend, const std::function<void()>& work) {
-    const auto start = std::chrono::steady_clock::now();
-    work();
-    backend.synchronize(Stream::compute);
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 /// The first run of a size may also set it up, which is no measure of the device.
 double seconds_once_set_up(Backend& backend, const std::function<void()>& work) {
-    const double first = seconds_of(backend, work);
-    return first > kBudgetSeconds ? first : std::min(first, seconds_of(backend, work));
+    const double first = backend.seconds_of(work);
+    return first > kBudgetSeconds ? first : std::min(first, backend.seconds_of(work));
 }
 
 /// The shortest time of runs that fill the budget; `first_seconds` is one already made.
 double best_seconds(Backend& backend, const std::function<void()>& work, double first_seconds) {
     double best = first_seconds;
     for (double spent = 0.0; spent < kBudgetSeconds && first_seconds < kBudgetSeconds;) {
-        const double seconds = seconds_of(backend, work);
+        const double seconds = backend.seconds_of(work);
         best = std::min(best, seconds);
         spent += seconds;
     }

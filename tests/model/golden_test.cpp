@@ -1,6 +1,6 @@
 // The whole model against transformers and torch.optim.AdamW, which computed the golden files in
 // float64: the reference backend in f64, where only the order of additions differs, and the CPU
-// backend in f32.
+// and CUDA backends in f32.
 #include "tests/model/golden.h"
 
 #include <gtest/gtest.h>
@@ -8,25 +8,13 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
-#include <ostream>
 
-#include "kernels/cpu/cpu_backend.h"
-#include "kernels/reference/reference_backend.h"
 #include "model/transformer.h"
+#include "tests/model/golden_worlds.h"
 #include "tests/support/simple_params.h"
 
 namespace lathe {
 namespace {
-
-struct World {
-    std::string name;
-    DType dtype;
-    std::unique_ptr<Backend> (*make)();
-};
-void PrintTo(const World& world, std::ostream* stream) { *stream << world.name; }
-
-const World kReference{"reference_f64", DType::f64, make_reference_backend};
-const World kCpu{"cpu_f32", DType::f32, [] { return make_cpu_backend(2); }};
 
 template <typename T>
 std::vector<T> values_of(const SafetensorsTensor& tensor) {
@@ -87,7 +75,7 @@ class TensorOptimizer {
     Buffer gradient_;
 };
 
-class GoldenTest : public testing::TestWithParam<std::tuple<World, std::string>> {
+class GoldenTest : public testing::TestWithParam<std::tuple<GoldenWorld, std::string>> {
   protected:
     GoldenTest()
         : world_(std::get<0>(GetParam())),
@@ -147,7 +135,7 @@ class GoldenTest : public testing::TestWithParam<std::tuple<World, std::string>>
         return sum / static_cast<double>(batch() * time());
     }
 
-    World world_;
+    GoldenWorld world_;
     HuggingFaceFolder folder_;
     SafetensorsFile golden_;
     ParamLayout layout_;
@@ -227,7 +215,7 @@ TEST_P(GoldenTest, TenAdamWSteps) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, GoldenTest,
-                         testing::Combine(testing::Values(kReference, kCpu),
+                         testing::Combine(testing::ValuesIn(golden_worlds()),
                                           testing::Values("gpt2", "llama", "qwen2", "bloom")),
                          [](const auto& parameter) {
                              return std::get<0>(parameter.param).name + "_" +

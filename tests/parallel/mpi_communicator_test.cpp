@@ -1,9 +1,9 @@
-// The common cases on MPI: every rank is a process that runs all of them. Run by mpirun.
+// The common cases on processes: every rank runs all of them. Run by mpirun.
 #include <gtest/gtest.h>
 
-#include "kernels/cpu/cpu_backend.h"
 #include "parallel/launch.h"
 #include "tests/parallel/communicator_cases.h"
+#include "tests/parallel/rank_backends.h"
 
 namespace lathe::test {
 namespace {
@@ -14,8 +14,8 @@ class MpiCommunicator : public ::testing::TestWithParam<CommunicatorCase> {
 };
 
 TEST_P(MpiCommunicator, DoesAsItsContractSays) {
-    for (const auto make : {make_cpu_backend, make_overlapping_cpu_backend}) {
-        const auto backend = make(1);
+    for (const auto& make : rank_backends()) {
+        const auto backend = make(launch->place());
         const auto world = launch->make_world(*backend, 60);
         GetParam().run(*backend, *world);
         world->barrier({.tensor = "end", .step = 0});
@@ -33,7 +33,7 @@ TEST(MpiLaunch, KnowsThePlaceOfEachRank) {
     EXPECT_EQ(place.local_size, place.size);  // all on this host
     EXPECT_EQ(place.local_rank, place.rank);
     EXPECT_FALSE(place.host.empty());
-    const auto backend = make_cpu_backend(1);
+    const auto backend = rank_backends()[0](place);
     const auto world = MpiCommunicator::launch->make_world(*backend, 60);
     EXPECT_EQ(world->rank(), place.rank);
     EXPECT_EQ(world->size(), place.size);

@@ -1,5 +1,6 @@
 // One rank of a small job in which rank FAULTY does FAULT in the middle of its collectives; for
-// mpi_fault_test. Usage: mpi_faulty_rank FAULT FAULTY TIMEOUT_S at_once|overlapping
+// mpi_fault_test and nccl_fault_test. Usage: mpi_faulty_rank FAULT FAULTY TIMEOUT_S
+// at_once|overlapping|cuda
 #include <unistd.h>
 
 #include <csignal>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cuda/cuda_backend.h"
 #include "parallel/launch.h"
 
 namespace lathe {
@@ -48,8 +50,16 @@ int run(Launch& launch, Backend& backend, Communicator& world, const std::string
             world.all_reduce(row, {.tensor = "gradients of head", .step = step});
             backend.wait(Stream::compute, backend.record(Stream::communication));
         }
+        backend.synchronize(Stream::compute);
         return 0;
     });
+}
+
+std::unique_ptr<Backend> make_backend(const std::string& kind, const RankPlace& place) {
+    if (kind == "cuda") {
+        return make_cuda_backend({.device = place.local_rank});
+    }
+    return kind == "overlapping" ? make_overlapping_cpu_backend(1) : make_cpu_backend(1);
 }
 
 }  // namespace
@@ -60,8 +70,7 @@ int main(int argc, char** argv) {
     // As training does, which ends at a step's boundary.
     std::signal(SIGTERM, [](int) {});
     const auto launch = lathe::join_launch();
-    const auto backend = arguments.at(3) == "overlapping" ? lathe::make_overlapping_cpu_backend(1)
-                                                          : lathe::make_cpu_backend(1);
+    const auto backend = lathe::make_backend(arguments.at(3), launch->place());
     // However long the start takes, the short timeout counts from here.
     launch->make_world(*backend, 120)->barrier({.tensor = "start", .step = 0});
     const auto world = launch->make_world(*backend, std::stod(arguments.at(2)));
