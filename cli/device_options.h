@@ -1,5 +1,5 @@
-// --device, --dtype, --matmul and --threads for the commands that only use a model; the same fields as in a
-// run's configuration.
+// --device, --dtype, --matmul and --threads for the commands that only use a model; the same fields
+// as in a run's configuration.
 #pragma once
 
 #include <CLI/CLI.hpp>
