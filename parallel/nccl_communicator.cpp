@@ -62,18 +62,25 @@ ncclResult_t grouped(const Calls& calls) {
 class NcclCommunicator final : public Communicator {
   public:
     NcclCommunicator(cuda::CudaBackend& backend, std::unique_ptr<MessageCommunicator> host,
-                     std::shared_ptr<NcclWatch> watch)
+                     std::shared_ptr<NcclWatch> watch, bool is_world)
         : backend_(backend),
           host_(std::move(host)),
           watch_(std::move(watch)),
+          is_world_(is_world),
           members_{.exchange = host_->exchange(), .group = std::make_shared<NcclGroup>()} {
         watch_->add(members_.group);
+        if (is_world_) {
+            backend_.check_after_waits_by([checked = watch_] { checked->check(); });
+        }
         if (size() > 1) {
             connect();
         }
     }
     ~NcclCommunicator() override {
         watch_->remove(members_.group);
+        if (is_world_) {
+            backend_.check_after_waits_by([] {});
+        }
         // While something fails the others may never come to finish with this one.
         if (std::uncaught_exceptions() > 0 || watch_->failed()) {
             members_.group->abort();
@@ -106,7 +113,8 @@ class NcclCommunicator final : public Communicator {
     }
     std::unique_ptr<Communicator> split(int color, int key) override {
         watch_->check();
-        return std::make_unique<NcclCommunicator>(backend_, host_->subgroup(color, key), watch_);
+        return std::make_unique<NcclCommunicator>(backend_, host_->subgroup(color, key), watch_,
+                                                  false);
     }
     void abort(const std::string& reason, int exit_code) noexcept override {
         host_->abort(reason, exit_code);
@@ -124,6 +132,7 @@ class NcclCommunicator final : public Communicator {
     cuda::CudaBackend& backend_;
     std::unique_ptr<MessageCommunicator> host_;
     std::shared_ptr<NcclWatch> watch_;
+    bool is_world_;
     NcclMembers members_;
 };
 
@@ -309,7 +318,7 @@ std::unique_ptr<Communicator> make_nccl_communicator(Backend& backend,
                       version_text(version), version_text(NCCL_VERSION_CODE));
     check_equal_on_all_ranks(*world, "the version of NCCL", version_text(version));
     check_own_gpus(*world, fmt::format("{} of {}", cuda_backend.bus_id(), host));
-    return std::make_unique<NcclCommunicator>(cuda_backend, std::move(world), watch);
+    return std::make_unique<NcclCommunicator>(cuda_backend, std::move(world), watch, true);
 }
 
 }  // namespace lathe

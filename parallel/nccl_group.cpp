@@ -65,8 +65,7 @@ void NcclGroup::wait_until_issued(ncclResult_t status) {
         LATHE_CHECK(!aborted_, "NCCL: aborted");
         NCCL_CHECK(ncclCommGetAsyncError(comm_, &status));
     }
-    LATHE_CHECK(status == ncclSuccess, "NCCL: {}: {}", ncclGetErrorString(status),
-                ncclGetLastError(nullptr));
+    LATHE_CHECK(status == ncclSuccess, "{}", nccl_reason(status));
 }
 
 ncclResult_t NcclGroup::asynchronous_error() {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "parallel/nccl_check.h"
+
 namespace lathe {
 namespace {
 
@@ -77,7 +79,8 @@ void NcclWatch::run(const CollectiveCall& call, const NcclMembers& members, cuda
             std::unique_lock lock(mutex_);
             changed_.wait_for(lock, kReasonWithin, [&] { return !failure_.empty(); });
         }
-        fail(fmt::format("{}: {}", call.text(), error.what()));
+        fail(fmt::format("{} with {}: {}", call.text(), ranks_text(others(*members.exchange)),
+                         error.what()));
         throw_failure();
     }
     const std::lock_guard lock(mutex_);
@@ -147,12 +150,13 @@ std::string NcclWatch::complaint(double stood_s) {
     if (!ended.empty()) {
         return fmt::format("{} waits for {}, which died", work.call.text(), ranks_text(ended));
     }
-    if (work.members.group) {
-        const ncclResult_t error = work.members.group->asynchronous_error();
-        if (error != ncclSuccess) {
-            return fmt::format("{}: NCCL: {}: {}", work.call.text(), ncclGetErrorString(error),
-                               ncclGetLastError(nullptr));
-        }
+    // A better reason for it may come meanwhile: a rank that died, or calls something else.
+    const ncclResult_t error = stood_s * 1000 < static_cast<double>(kReasonWithin.count())
+                                   ? ncclSuccess
+                                   : work.members.group->asynchronous_error();
+    if (error != ncclSuccess) {
+        return fmt::format("{} waits for {}: {}", work.call.text(), ranks_text(others(exchange)),
+                           nccl_reason(error));
     }
     if (work.started && stood_s > timeout_s_) {
         return fmt::format(

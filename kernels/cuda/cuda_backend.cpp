@@ -183,6 +183,7 @@ void CudaBackend::wait(Stream stream, Event event) {
 
 void CudaBackend::synchronize(Stream stream) {
     CUDA_CHECK(cudaStreamSynchronize(this->stream(stream)));
+    check_();
 }
 
 double CudaBackend::seconds_of(const std::function<void()>& issue) {

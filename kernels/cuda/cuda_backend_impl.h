@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "kernels/backend.h"
 #include "kernels/cuda/cuda_backend.h"
@@ -37,6 +38,10 @@ class CudaBackend final : public Backend {
     void copy_from_host(const Tensor& destination, const void* source) override;
     void copy_to_host(void* destination, const Tensor& source) override;
     void fill_zero(const Tensor& tensor, Stream stream) override;
+
+    /// `check` is called whenever the host has waited for a stream, and throws where what the
+    /// stream was to do has failed without an error of CUDA: a collective that was aborted.
+    void check_after_waits_by(std::function<void()> check) { check_ = std::move(check); }
 
     OffloadWindow open_offloaded(const Tensor& part, OffloadUse use) override;
     void close_offloaded(OffloadWindow window) override;
@@ -95,6 +100,7 @@ class CudaBackend final : public Backend {
     Upload upload_;
     std::unique_ptr<CublasMatmul> cublas_;  ///< where it is to compute Matmul
     mutable WaitTimer exposed_;
+    std::function<void()> check_ = [] {};
     std::unique_ptr<OffloadStaging> staging_;  ///< from the first offloaded memory on
 };
 
