@@ -1,6 +1,8 @@
 # lathe_library(NAME SOURCES... [LINK LIBRARIES...]): one folder, one static library, warnings as errors.
+# lathe_share_headers(NAME SOURCES...): compiles these sources of a library as one, since headers take most of their time.
 # lathe_test(NAME SOURCES... [LINK LIBRARIES...] [PROPERTIES NAME VALUE...]): one GoogleTest executable whose cases CTest knows by
 #   name.
+#   A high COST has them start first: those that wait more than they compute, so that others run beside them.
 
 if(LATHE_SANITIZE)
   add_compile_options(-fsanitize=${LATHE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
@@ -22,6 +24,13 @@ function(lathe_library name)
   add_library(${name} STATIC ${arg_UNPARSED_ARGUMENTS})
   lathe_target_options(${name})
   target_link_libraries(${name} PUBLIC ${arg_LINK})
+endfunction()
+
+function(lathe_share_headers name)
+  set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+  # A group's name is the first source's, so that a library may have several groups.
+  list(GET ARGN 0 group)
+  set_source_files_properties(${ARGN} PROPERTIES UNITY_GROUP ${group})
 endfunction()
 
 function(lathe_test name)

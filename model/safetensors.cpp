@@ -17,7 +17,7 @@
 namespace lathe {
 namespace {
 
-using nlohmann::json;
+using Json = nlohmann::json;
 
 static_assert(std::endian::native == std::endian::little, "the format is little-endian");
 
@@ -95,14 +95,14 @@ void convert_elements(const std::byte* data, int64_t first, std::span<float> val
 }
 
 /// Parses JSON, refusing a key that stands twice in one object.
-json parse_unique(const std::filesystem::path& path, std::string_view text) {
+Json parse_unique(const std::filesystem::path& path, std::string_view text) {
     std::vector<std::set<std::string>> keys;
-    const auto watch = [&](int, json::parse_event_t event, json& parsed) {
-        if (event == json::parse_event_t::object_start) {
+    const auto watch = [&](int, Json::parse_event_t event, Json& parsed) {
+        if (event == Json::parse_event_t::object_start) {
             keys.emplace_back();
-        } else if (event == json::parse_event_t::object_end) {
+        } else if (event == Json::parse_event_t::object_end) {
             keys.pop_back();
-        } else if (event == json::parse_event_t::key) {
+        } else if (event == Json::parse_event_t::key) {
             LATHE_CHECK_USAGE(keys.back().insert(parsed.get<std::string>()).second,
                               "{}: the header names '{}' twice", path.string(),
                               parsed.get<std::string>());
@@ -110,15 +110,15 @@ json parse_unique(const std::filesystem::path& path, std::string_view text) {
         return true;
     };
     try {
-        return json::parse(text, watch);
-    } catch (const json::exception& error) {
+        return Json::parse(text, watch);
+    } catch (const Json::exception& error) {
         fail_usage("{}: the header is no valid JSON ({}); the file is corrupt", path.string(),
                    error.what());
     }
 }
 
 /// A non-negative integer of 63 bits, or -1.
-int64_t natural_number(const json& value) {
+int64_t natural_number(const Json& value) {
     if (!value.is_number_unsigned() || value.get<uint64_t>() > static_cast<uint64_t>(kMaxBytes)) {
         return -1;
     }
@@ -128,7 +128,7 @@ int64_t natural_number(const json& value) {
 /// One entry of the header, its bytes being a part of `contents`.
 SafetensorsTensor parse_tensor(const std::filesystem::path& path,
                                std::span<const std::byte> contents, const std::string& name,
-                               const json& entry) {
+                               const Json& entry) {
     LATHE_CHECK_USAGE(entry.is_object() && entry.size() == 3 && entry.contains("dtype") &&
                           entry["dtype"].is_string() && entry.contains("shape") &&
                           entry["shape"].is_array() && entry.contains("data_offsets") &&
@@ -136,7 +136,7 @@ SafetensorsTensor parse_tensor(const std::filesystem::path& path,
                       "{}: tensor '{}' is not described by dtype, shape and two data_offsets",
                       path.string(), name);
     SafetensorsTensor tensor{name, entry["dtype"].get<std::string>(), {}, {}};
-    for (const json& extent : entry["shape"]) {
+    for (const Json& extent : entry["shape"]) {
         tensor.shape.push_back(natural_number(extent));
         LATHE_CHECK_USAGE(tensor.shape.back() >= 0, "{}: tensor '{}' has a shape of {}",
                           path.string(), name, entry["shape"].dump());
@@ -228,7 +228,7 @@ void SafetensorsFile::parse_header() {
     LATHE_CHECK_USAGE(text.starts_with('{'), "{}: the header does not start with '{{'",
                       path_.string());
     contents_ = bytes.subspan(8 + header_bytes);
-    const json header = parse_unique(path_, text);
+    const Json header = parse_unique(path_, text);
     for (const auto& [name, entry] : header.items()) {
         if (name != "__metadata__") {
             tensors_.push_back(parse_tensor(path_, contents_, name, entry));

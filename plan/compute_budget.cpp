@@ -8,8 +8,6 @@
 namespace lathe {
 namespace {
 
-constexpr double kPetaflopsDay = 8.64e19;  // FLOPs
-
 double device_flops(const ComputeQuestion& question) {
     return question.hardware->bf16_flops * question.utilization;
 }

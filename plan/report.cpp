@@ -10,7 +10,6 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr size_t kLargestMoments = 3;
-constexpr double kPetaflopsDay = 8.64e19;  // FLOPs
 
 NamedMoment named(const DryRecord& record, const MemoryMoment& moment) {
     const WorkLabel& label = record.labels[static_cast<size_t>(moment.label)];

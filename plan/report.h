@@ -10,6 +10,8 @@
 
 namespace lathe {
 
+inline constexpr double kPetaflopsDay = 8.64e19;  ///< FLOPs
+
 /// What a plan is asked for besides the step.
 struct Budget {
     int64_t tokens = 0;           ///< to train on; 0: none given

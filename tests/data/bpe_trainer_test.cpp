@@ -8,6 +8,7 @@
 #include "data/byte_level.h"
 #include "tests/data/texts.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/slow_build.h"
 
 namespace lathe {
 namespace {
@@ -76,7 +77,8 @@ TEST(BpeTrainer, LearnsTheMostFrequentPairs) {
 
 TEST(BpeTrainer, GivesTheSameForAnyNumberOfThreads) {
     std::vector<std::string> documents;
-    for (uint64_t seed = 0; seed < 6; ++seed) documents.push_back(random_words(seed, 80000));
+    for (uint64_t seed = 0; seed < 6; ++seed)
+        documents.push_back(random_words(seed, test::kSlowBuild ? 20000 : 80000));
     documents.push_back(random_text(7, 20000, 6));
     const std::vector<std::string_view> views(documents.begin(), documents.end());
     for (const SplitPattern pattern : {SplitPattern::kGpt2, SplitPattern::kLlama3}) {
