@@ -16,11 +16,10 @@ namespace lathe::testing {
 namespace fs = std::filesystem;
 namespace {
 
-void redirect(const fs::path& file, int descriptor) {
-    const int opened = open(file.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    if (opened < 0 || dup2(opened, descriptor) < 0) {
-        _exit(127);
-    }
+int create(const fs::path& file) {
+    const int opened = open(file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    LATHE_CHECK(opened >= 0, "cannot create {}", file.string());
+    return opened;
 }
 
 }  // namespace
@@ -34,11 +33,15 @@ Process::Process(const std::vector<std::string>& arguments, const ProcessOptions
         argv.push_back(argument.data());
     }
     argv.push_back(nullptr);
+    // Before the fork: a process that is killed at once has them too.
+    const int out = create(folder_ / "out");
+    const int err = create(folder_ / "err");
     pid_ = fork();
     LATHE_CHECK(pid_ >= 0, "cannot fork");
     if (pid_ == 0) {
-        redirect(folder_ / "out", STDOUT_FILENO);
-        redirect(folder_ / "err", STDERR_FILENO);
+        if (dup2(out, STDOUT_FILENO) < 0 || dup2(err, STDERR_FILENO) < 0) {
+            _exit(127);
+        }
         for (std::string& setting : environment) {
             putenv(setting.data());
         }
@@ -51,6 +54,8 @@ Process::Process(const std::vector<std::string>& arguments, const ProcessOptions
         execv(argv[0], argv.data());
         _exit(127);
     }
+    close(out);
+    close(err);
 }
 
 Process::~Process() {
