@@ -29,6 +29,8 @@ struct EvaluateOptions {
 int run_evaluate(const EvaluateOptions& options) {
     LATHE_CHECK_USAGE(options.sequences >= 0, "--sequences {}: must be 0 (all) or positive",
                       options.sequences);
+    LATHE_CHECK_USAGE(options.split == "train" || options.split == "validation",
+                      "--split {}: must be train or validation", options.split);
     LATHE_CHECK_USAGE(options.micro_batch >= 1, "--micro-batch {}: must be at least 1",
                       options.micro_batch);
     LoadedModel model(options.model, options.device.config());

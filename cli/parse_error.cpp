@@ -36,6 +36,32 @@ std::string unknown_command_text(const CLI::App& parent, const std::string& argu
                                        : fmt::format("did you mean {}?", nearest));
 }
 
+/// What CLI11 says of an option's value, in words that name the mend; its own text where it says
+/// something else.
+std::string value_error_text(const CLI::App& command, const std::string& command_line,
+                             const std::string& text) {
+    constexpr std::string_view kConversion = "Could not convert: ";
+    constexpr std::string_view kMissing = ": 1 required ";
+    constexpr std::string_view kTooMany = ": At Most 1 required but received ";
+    const size_t equals = text.find(" = ");
+    if (text.starts_with(kConversion) && equals != std::string::npos) {
+        const std::string name = text.substr(kConversion.size(), equals - kConversion.size());
+        const CLI::Option* option = command.get_option_no_throw(name);
+        const std::string type = option == nullptr ? "" : option->get_type_name();
+        return fmt::format("{} {}: must be {}", name, text.substr(equals + 3),
+                           type == "FLOAT" ? "a number" : "a whole number in range");
+    }
+    if (const size_t at = text.find(kTooMany); at != std::string::npos) {
+        return fmt::format("{}: is given {} times; give it once", text.substr(0, at),
+                           text.substr(at + kTooMany.size()));
+    }
+    if (const size_t at = text.find(kMissing); at != std::string::npos) {
+        return fmt::format("{}: its value is missing; see {} --help", text.substr(0, at),
+                           command_line);
+    }
+    return fmt::format("{} (see {} --help)", text, command_line);
+}
+
 }  // namespace
 
 std::string parse_error_text(const CLI::App& app, const CLI::ParseError& error) {
@@ -61,7 +87,7 @@ std::string parse_error_text(const CLI::App& app, const CLI::ParseError& error) 
     }
     std::string text = error.what();
     std::replace(text.begin(), text.end(), '\n', ' ');
-    return fmt::format("{} (see {} --help)", text, command_line);
+    return value_error_text(command, command_line, text);
 }
 
 }  // namespace lathe

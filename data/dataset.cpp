@@ -8,32 +8,32 @@
 namespace lathe {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr int kVersion = 1;
 constexpr std::string_view kMend = "write the folder again with `lathe prepare`";
 
-SplitInfo split_from_json(const Json& json) {
+SplitInfo split_from_json(const OrderedJson& json) {
     SplitInfo split{json.at("documents").get<int64_t>(),
                     json.at("bytes").get<int64_t>(),
                     json.at("tokens").get<int64_t>(),
                     {}};
-    for (const Json& shard : json.at("shards")) {
+    for (const OrderedJson& shard : json.at("shards")) {
         split.shards.push_back(
             {shard.at("file").get<std::string>(), shard.at("tokens").get<int64_t>()});
     }
     return split;
 }
 
-Json split_to_json(const SplitInfo& split) {
-    Json shards = Json::array();
+OrderedJson split_to_json(const SplitInfo& split) {
+    OrderedJson shards = OrderedJson::array();
     for (const ShardInfo& shard : split.shards) {
-        shards.push_back(Json{{"file", shard.name}, {"tokens", shard.num_tokens}});
+        shards.push_back(OrderedJson{{"file", shard.name}, {"tokens", shard.num_tokens}});
     }
-    return Json{{"documents", split.num_documents},
-                {"bytes", split.num_bytes},
-                {"tokens", split.num_tokens},
-                {"shards", shards}};
+    return OrderedJson{{"documents", split.num_documents},
+                       {"bytes", split.num_bytes},
+                       {"tokens", split.num_tokens},
+                       {"shards", shards}};
 }
 
 }  // namespace
@@ -46,7 +46,7 @@ DatasetInfo read_dataset_info(const std::filesystem::path& folder) {
                       folder.string(), folder.string());
     const MappedFile file(path);
     try {
-        const Json json = Json::parse(file.text());
+        const OrderedJson json = OrderedJson::parse(file.text());
         const auto version = json.at("version").get<int>();
         LATHE_CHECK_USAGE(version == kVersion, "{}: version is {}, Lathe reads {}; {}",
                           path.string(), version, kVersion, kMend);
@@ -61,20 +61,20 @@ DatasetInfo read_dataset_info(const std::filesystem::path& folder) {
             info.splits[name] = split_from_json(split);
         }
         return info;
-    } catch (const Json::exception& error) {
+    } catch (const OrderedJson::exception& error) {
         fail_usage("{}: is damaged: {}; {}", path.string(), error.what(), kMend);
     }
 }
 
 void write_dataset_info(const std::filesystem::path& folder, const DatasetInfo& info) {
-    Json splits = Json::object();
+    OrderedJson splits = OrderedJson::object();
     for (const auto& [name, split] : info.splits) splits[name] = split_to_json(split);
-    const Json json = {{"version", kVersion},
-                       {"vocabulary_size", info.vocabulary_size},
-                       {"tokenizer_fingerprint", info.tokenizer_fingerprint},
-                       {"unigram_entropy", info.unigram_entropy},
-                       {"splits", splits},
-                       {"recipe", Json::parse(info.recipe)}};
+    const OrderedJson json = {{"version", kVersion},
+                              {"vocabulary_size", info.vocabulary_size},
+                              {"tokenizer_fingerprint", info.tokenizer_fingerprint},
+                              {"unigram_entropy", info.unigram_entropy},
+                              {"splits", splits},
+                              {"recipe", OrderedJson::parse(info.recipe)}};
     write_file(folder / "dataset.json", json.dump(2) + "\n");
 }
 
@@ -83,7 +83,10 @@ TokenDataset::TokenDataset(const std::filesystem::path& folder, std::string_view
     const DatasetInfo info = read_dataset_info(folder);
     const auto found = info.splits.find(split_);
     LATHE_CHECK_USAGE(found != info.splits.end() && !found->second.shards.empty(),
-                      "{}: has no {} tokens; {}", folder.string(), split_, kMend);
+                      "{}: has no {} tokens; {}", folder.string(), split_,
+                      found != info.splits.end() && split_ == "validation"
+                          ? "prepare the text with a --validation-fraction above 0"
+                          : kMend);
     vocabulary_size_ = info.vocabulary_size;
     num_bytes_ = found->second.num_bytes;
     starts_ = {0};

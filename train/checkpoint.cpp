@@ -36,6 +36,9 @@ void read_optimizer_file(const fs::path& folder, Trainer& trainer, int unit) {
 
 void compare_checksums(const fs::path& folder) {
     const fs::path path = folder / kChecksumsFile;
+    LATHE_CHECK_USAGE(fs::exists(path),
+                      "{}: is missing; remove {} to go on from an earlier checkpoint",
+                      path.string(), folder.string());
     std::map<std::string, json> checksums;
     try {
         checksums = json::parse(read_file(path)).get<std::map<std::string, json>>();
@@ -58,7 +61,9 @@ void compare_checksums(const fs::path& folder) {
 
 }  // namespace
 
-bool is_checkpoint(const fs::path& folder) { return fs::exists(folder / kStateFile); }
+bool is_checkpoint(const fs::path& folder) {
+    return fs::exists(folder / kStateFile) || fs::exists(folder / kChecksumsFile);
+}
 
 CheckpointState verify_checkpoint(const fs::path& folder) {
     compare_checksums(folder);

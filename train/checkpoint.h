@@ -12,7 +12,7 @@
 
 namespace lathe {
 
-/// Whether `folder` is a checkpoint (and so has an optimizer to go on with).
+/// Whether `folder` is a checkpoint, perhaps a damaged one, and no mere model.
 bool is_checkpoint(const std::filesystem::path& folder);
 
 /// Reads state.json and compares every file with its checksum. Throws UsageError naming the file

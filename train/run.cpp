@@ -58,7 +58,8 @@ class TrainingRun {
 
   private:
     void start();
-    void resume_from(const fs::path& checkpoint);
+    void continue_from(const fs::path& checkpoint);
+    void resume_from(const fs::path& folder);
     StepMetrics train_step();
     int end_step(int signal, StepMetrics& metrics);
     std::optional<Evaluation> validate_if_due(int64_t step);
@@ -154,7 +155,7 @@ void TrainingRun::start() {
     const std::string& resume = config_.checkpoint.resume;
     const auto stored = list_checkpoints(folder_);
     if (!stored.empty()) {
-        resume_from(stored.back().path);
+        continue_from(stored.back().path);
     } else if (resume != "auto" && resume != "never") {
         resume_from(resolve_model_folder(resume));
     } else {
@@ -187,16 +188,21 @@ void TrainingRun::start() {
     }
 }
 
-void TrainingRun::resume_from(const fs::path& checkpoint) {
-    if (is_checkpoint(checkpoint)) {
-        const CheckpointState state = verify_checkpoint(checkpoint, world_);
-        check_continues(checkpoint, state, config_, data_, compute_);
-        load_checkpoint(checkpoint, state, trainer_);
-    } else {
-        trainer_.initialize();
-        load_parameters(checkpoint, trainer_);
-    }
+void TrainingRun::continue_from(const fs::path& checkpoint) {
+    const CheckpointState state = verify_checkpoint(checkpoint, world_);
+    check_continues(checkpoint, state, config_, data_, compute_);
+    load_checkpoint(checkpoint, state, trainer_);
     tell(fmt::format("goes on from {} at step {}", checkpoint.string(), trainer_.state().step));
+}
+
+void TrainingRun::resume_from(const fs::path& folder) {
+    if (is_checkpoint(folder)) {
+        continue_from(folder);
+        return;
+    }
+    trainer_.initialize();
+    load_parameters(folder, trainer_);
+    tell(fmt::format("begins with the parameters of {}", folder.string()));
 }
 
 void TrainingRun::measure_ceiling() {

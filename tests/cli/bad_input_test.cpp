@@ -89,6 +89,14 @@ TEST_F(BadInput, UnknownOptionsAndCommands) {
     expect_refused(train({"--micro-batch", "three"}), {"micro-batch", "three"});
     expect_refused(train({"--micro-batch", "1e3"}), {"micro-batch", "1e3"});
     expect_refused({"generate"}, {"--model"});
+    std::vector<std::string> twice = train({});
+    twice.insert(twice.end(), {"--steps", "4"});
+    expect_refused(twice, {"--steps: is given 2 times"});
+    expect_refused({"prepare", "--input", data_, "--output", output(), "--vocab-size", "many"},
+                   {"--vocab-size many: must be a whole number"});
+    expect_refused({"generate", "--model", data_, "--top-p", "high"},
+                   {"--top-p high: must be a number"});
+    expect_refused({"generate", "--model"}, {"--model: its value is missing"});
 }
 
 TEST_F(BadInput, ConfigurationFiles) {
@@ -236,6 +244,12 @@ TEST_F(BadInput, ModelsAndCheckpointsThatDoNotFit) {
     const std::string state = read_file(checkpoint / "state.json");
     write_file(checkpoint / "state.json", state.substr(0, 10));
     expect_refused(train({"--dtype", "f32", "--resume", run}), {"state.json"});
+    fs::remove(checkpoint / "state.json");
+    expect_refused(train({"--dtype", "f32", "--resume", run}), {"state.json"});
+    // Nor does a run that goes on take it for a mere model to begin with.
+    std::vector<std::string> longer = arguments;
+    longer[6] = "5";
+    expect_refused(longer, {"state.json", "remove"});
     write_file(checkpoint / "state.json", state);
     fs::resize_file(checkpoint / "model-00002-of-00003.safetensors", 100);
     expect_refused(train({"--dtype", "f32", "--resume", run}),
@@ -255,6 +269,9 @@ TEST_F(BadInput, ModelsThatAreNoModels) {
     expect_refused({"generate", "--model", *folder_ / "nothing"}, {"nothing"});
     expect_refused({"generate", "--model", data_}, {"config.json"});
     expect_refused({"evaluate", "--model", *folder_ / "nothing", "--data", data_}, {"nothing"});
+    expect_refused(
+        {"evaluate", "--model", *folder_ / "nothing", "--data", data_, "--split", "tset"},
+        {"--split tset: must be train or validation"});
 }
 
 }  // namespace
