@@ -13,7 +13,7 @@
 namespace lathe::cuda {
 namespace {
 
-constexpr int kThreads = 1024;
+constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / kWarpSize;
 /// Columns that the block's warps take at once, a span each.
 constexpr int kBlockColumns = kWarps * Span::kColumns;
@@ -21,9 +21,9 @@ constexpr float kLog2E = 1.44269504088896341F;
 constexpr float kLn2 = 0.69314718055994531F;
 constexpr float kLowest = std::numeric_limits<float>::lowest();
 
-/// Spans of a row that a warp keeps in registers: 24 registers a lane, of 64.
+/// Spans of a row that a warp keeps in registers: 56 registers a lane, of 128.
 template <typename L>
-constexpr int kHeld = 12 / static_cast<int>(sizeof(L));
+constexpr int kHeld = 28 / static_cast<int>(sizeof(L));
 
 template <typename L, typename G>
 struct LossRows {
@@ -71,16 +71,17 @@ struct Softmax {
             scratch[threadIdx.x / kWarpSize] = make_float2(maximum, sum);
         }
         __syncthreads();
-        const float2 of_warp = scratch[Span::lane()];  // as many warps as lanes
         Softmax all;
-        all.maximum = of_warp.x;
-        all.sum = of_warp.y;
+        if (Span::lane() < kWarps) {
+            all.maximum = scratch[Span::lane()].x;
+            all.sum = scratch[Span::lane()].y;
+        }
         all.raise(warp_max(all.maximum));
         all.sum = warp_sum(all.sum);
         return all;
     }
 };
-static_assert(kWarps == kWarpSize);
+static_assert(kWarps <= kWarpSize);
 
 /// This warp's spans of a row: of_warp(i) begins at column i * kBlockColumns + warp * 256.
 template <typename L>

@@ -137,9 +137,10 @@ void CudaBackend::execute(const Rotary& op, Stream stream) {
                     2 * kThreads);
         rotation.rows_per_block = kThreads / packs;
         const int64_t blocks = divide_up(rotation.rows, rotation.rows_per_block);
-        // A thread walks all heads, unless that leaves multiprocessors without eight blocks.
+        // A thread walks all heads, unless that leaves multiprocessors without a block: each group
+        // of heads reads the angles again.
         const int64_t groups =
-            std::clamp<int64_t>(divide_up(8 * profile_.num_multiprocessors, blocks), 1,
+            std::clamp<int64_t>(divide_up(profile_.num_multiprocessors, blocks), 1,
                                 divide_up(rotation.rotated_heads, kLoadedAtOnce));
         rotation.heads_per_group = static_cast<int>(divide_up(rotation.rotated_heads, groups));
         launch("Rotary", whole ? rotary_kernel<T, true> : rotary_kernel<T, false>,
