@@ -1,10 +1,11 @@
 #include "kernels/bench/bench.h"
 
 #include <benchmark/benchmark.h>
+#include <regex.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
-#include <regex>
 
 #include "kernels/bench/ceiling.h"
 #include "kernels/bench/reporter.h"
@@ -22,18 +23,35 @@ struct Entry {
     Backend* backend;
 };
 
-bool is_wanted(const std::string& name, const std::string& filter) {
-    try {
-        return std::regex_search(name, std::regex(filter));
-    } catch (const std::regex_error& error) {
-        fail_usage("--filter {}: not a regular expression: {}", filter, error.what());
+/// An extended regular expression of POSIX (std::regex does not compile without warnings under the
+/// sanitizers).
+class Filter {
+  public:
+    explicit Filter(const std::string& text) {
+        const int status = regcomp(&expression_, text.c_str(), REG_EXTENDED | REG_NOSUB);
+        if (status != 0) {
+            std::array<char, 128> reason{};
+            regerror(status, &expression_, reason.data(), reason.size());
+            fail_usage("--filter {}: not a regular expression: {}", text, reason.data());
+        }
     }
-}
+    Filter(const Filter&) = delete;
+    Filter& operator=(const Filter&) = delete;
+    ~Filter() { regfree(&expression_); }
+
+    bool matches(const std::string& name) const {
+        return regexec(&expression_, name.c_str(), 0, nullptr, 0) == 0;
+    }
+
+  private:
+    regex_t expression_{};
+};
 
 std::vector<Entry> wanted_entries(Backend& backend, Backend* library, const BenchOptions& options) {
     std::vector<Entry> entries;
+    const Filter filter(options.filter);
     const auto add = [&](BenchCase bench_case, Backend& on) {
-        if (is_wanted(bench_case.name, options.filter)) {
+        if (filter.matches(bench_case.name)) {
             entries.push_back({std::move(bench_case), &on});
         }
     };
