@@ -12,9 +12,10 @@ constexpr int kThreads = 256;
 /// Packs that a thread loads before it uses the first.
 constexpr int kPacks = 2;
 
-/// y = Function::value(x), or with d_y y = d_y Function::slope(x); y may be d_y.
+/// y = Function::value(x), or with d_y y = d_y Function::slope(x); y may be d_y. One block a
+/// multiprocessor is asked for: left to itself, ptxas spills to hold eight.
 template <typename T, typename Function, bool kBackward>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     gelu_kernel(const T* d_y, const T* x, T* y, int64_t n, bool aligned) {
     constexpr int kSize = Pack<T>::kSize;
     constexpr int kBlockElements = kThreads * kPacks * kSize;

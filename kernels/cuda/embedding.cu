@@ -59,7 +59,7 @@ __device__ __forceinline__ void copy_packs(const T* token, const T* position, T*
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kTileThreads) embedding_kernel(Lookup<T> op, bool aligned) {
+__global__ void __launch_bounds__(kTileThreads, 1) embedding_kernel(Lookup<T> op, bool aligned) {
     const WarpTile tile = warp_tile(op.rows, op.columns, kTile<T>);
     if (tile.row == op.rows) {
         return;
