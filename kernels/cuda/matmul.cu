@@ -1,5 +1,8 @@
 // Matmul: which kernel makes the sums, and what becomes of the parts of a split sum. The kernels
 // stand in matmul_bf16.cu, matmul_f32.cu and matmul_few_rows.cu.
+#include <algorithm>
+#include <limits>
+
 #include "kernels/cuda/cuda_backend_impl.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/matmul_cublas.h"
@@ -168,6 +171,10 @@ void CudaBackend::execute(const Matmul& op, Stream stream) {
         return;
     }
     LATHE_CHECK(op.a.dtype() != DType::f64, "the CUDA backend computes in f32 and bf16, not f64");
+    for (const Tensor& tensor : {op.a, op.b}) {
+        LATHE_CHECK(std::max(tensor.rows(), tensor.columns()) <= std::numeric_limits<int>::max(),
+                    "Matmul: {} is too long for the CUDA kernels", tensor.shape().text());
+    }
     const bool is_empty_sum = op.a.size() == 0;  // which cuBLASLt refuses
     if (cublas_ != nullptr && !is_empty_sum) {
         multiply_cublas(*cublas_, op, profile_, this->stream(stream));

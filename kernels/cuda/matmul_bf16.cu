@@ -19,6 +19,9 @@ struct Shape {
     static constexpr int kWarps = kRows / kWarpRows * (kColumns / kWarpColumns);
     static constexpr int kThreads = kWarps * kWarpSize;
     static constexpr int64_t kStageBytes = kTile.stage_bytes(sizeof(Bf16));
+    /// On a multiprocessor: what the registers of 64 x 64 sums a warp leave room for, and as many
+    /// of fewer.
+    static constexpr int kBlocks = kWarpRows * kWarpColumns == 64 * 64 ? 8 / kWarps : 4;
 };
 using Small = Shape<kBf16Small, 32, 32>;
 using Medium = Shape<kBf16Medium, 64, 64>;
@@ -51,44 +54,50 @@ struct WarpSums {
 template <typename Shape, typename LoaderA, typename LoaderB>
 class MainLoop {
   public:
-    static constexpr int kStageBytes = LoaderA::Slab::kBytes + LoaderB::Slab::kBytes;
+    static constexpr int kBytesOfA = LoaderA::Slab::kBytes;
+    static constexpr int kStageBytes = kBytesOfA + LoaderB::Slab::kBytes;
 
     __device__ __forceinline__ MainLoop(unsigned char* shared, int warp_row, int warp_column)
         : shared_(shared), reader_a_(warp_row), reader_b_(warp_column) {}
 
-    __device__ __forceinline__ void run(LoaderA& a, LoaderB& b, int num_slabs,
-                                        WarpSums<Shape>& sums) {
+    __device__ __forceinline__ void run(LoaderA& a, LoaderB& b, int depth, WarpSums<Shape>& sums) {
 #pragma unroll
         for (int stage = 0; stage < Shape::kStages - 1; ++stage) {
-            if (stage < num_slabs) {
-                load(a, b, stage);
+            if (stage * Shape::kDepth < depth) {
+                unsigned char* to = shared_ + stage * kStageBytes;
+                a.template load<Shape::kDepth>(to, depth - stage * Shape::kDepth);
+                b.template load<Shape::kDepth>(to + kBytesOfA, depth - stage * Shape::kDepth);
             }
             ptx::commit_copies();
         }
         ptx::wait_copies<Shape::kStages - 2>();
         __syncthreads();
-        if (num_slabs > 0) {
-            read(0, 0);
+        if (depth > 0) {
+            read(shared_, 0);
         }
-        int stage = 0;
-        int free_stage = Shape::kStages - 1;
-        for (int slab = 0; slab < num_slabs; ++slab) {
+        unsigned char* stage = shared_;
+        unsigned char* const last_stage = shared_ + (Shape::kStages - 1) * kStageBytes;
+        for (int left = depth; left > 0; left -= Shape::kDepth) {
+            const int left_ahead = left - (Shape::kStages - 1) * Shape::kDepth;
+            unsigned char* const free_stage = stage == shared_ ? last_stage : stage - kStageBytes;
 #pragma unroll
             for (int step = 0; step < kSteps; ++step) {
-                if (step == 0) {
-                    if (slab + Shape::kStages - 1 < num_slabs) {
-                        load(a, b, free_stage);
+                if (step == 0 && left_ahead > 0) {
+                    a.template load<Shape::kDepth>(free_stage, left_ahead);
+                }
+                if (step == 1) {
+                    if (left_ahead > 0) {
+                        b.template load<Shape::kDepth>(free_stage + kBytesOfA, left_ahead);
                     }
                     ptx::commit_copies();
-                    free_stage = next(free_stage);
                 }
                 if (step + 1 < kSteps) {
                     read(stage, step + 1);
                 } else {
                     ptx::wait_copies<Shape::kStages - 2>();
                     __syncthreads();
-                    stage = next(stage);
-                    if (slab + 1 < num_slabs) {
+                    stage = stage == last_stage ? shared_ : stage + kStageBytes;
+                    if (left > Shape::kDepth) {
                         read(stage, 0);
                     }
                 }
@@ -103,23 +112,15 @@ class MainLoop {
     static constexpr int kColumnPairs = WarpSums<Shape>::kColumnTiles / 2;
     static_assert(kSteps % 2 == 0, "fragments alternate between two sets");
 
-    static __device__ __forceinline__ int next(int stage) {
-        return stage + 1 == Shape::kStages ? 0 : stage + 1;
-    }
-    __device__ __forceinline__ void load(LoaderA& a, LoaderB& b, int stage) {
-        unsigned char* slab = shared_ + stage * kStageBytes;
-        a.template load<Shape::kDepth>(slab);
-        b.template load<Shape::kDepth>(slab + LoaderA::Slab::kBytes);
-    }
-    __device__ __forceinline__ void read(int stage, int step) {
-        const uint32_t slab = ptx::shared_address(shared_ + stage * kStageBytes);
+    __device__ __forceinline__ void read(unsigned char* stage, int step) {
+        const uint32_t slab = ptx::shared_address(stage);
 #pragma unroll
         for (int i = 0; i < kRowTiles; ++i) {
             reader_a_.read(slab, i, step, a_[step % 2][i]);
         }
 #pragma unroll
         for (int i = 0; i < kColumnPairs; ++i) {
-            reader_b_.read(slab + LoaderA::Slab::kBytes, i, step, b_[step % 2][i]);
+            reader_b_.read(slab + kBytesOfA, i, step, b_[step % 2][i]);
         }
     }
     __device__ __forceinline__ void multiply(int set, WarpSums<Shape>& sums) {
@@ -224,14 +225,14 @@ class WarpEpilogue {
 };
 
 template <typename Shape, typename LoaderA, typename LoaderB>
-__global__ void __launch_bounds__(Shape::kThreads)
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     matmul_bf16_kernel(const __grid_constant__ Product p, __grid_constant__ const Epilogue e) {
     extern __shared__ __align__(128) unsigned char shared[];
     const int2 tile = tile_of_block<Shape>(e.rows, e.columns);
     const int64_t begin = blockIdx.y * p.split_depth;
     const int64_t end = min(p.depth, begin + p.split_depth);
-    LoaderA a(p.a, tile.x, begin, end);
-    LoaderB b(p.b, tile.y, begin, end);
+    LoaderA a(p.a, tile.x, begin);
+    LoaderB b(p.b, tile.y, begin);
 
     constexpr int kWarpsAcross = Shape::kColumns / Shape::kWarpColumns;
     const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
@@ -239,7 +240,7 @@ __global__ void __launch_bounds__(Shape::kThreads)
     const int warp_column = warp % kWarpsAcross * Shape::kWarpColumns;
     WarpSums<Shape> sums = {};
     MainLoop<Shape, LoaderA, LoaderB>(shared, warp_row, warp_column)
-        .run(a, b, static_cast<int>((end - begin + Shape::kDepth - 1) / Shape::kDepth), sums);
+        .run(a, b, static_cast<int>(end - begin), sums);
 
     __syncthreads();  // the stages become the epilogue's
     WarpEpilogue<Shape>(shared, of_part(e, blockIdx.y))

@@ -23,8 +23,8 @@ __device__ __forceinline__ uint4 load_piece(const Operand& operand, int64_t exte
 }
 
 /// Adds the warps' sums of each output in order, and finishes it. `sums`: [kWarps][kMostFewRows]
-/// [kColumns + kPad].
-template <typename T, int kColumns, int kStride>
+/// [kStride].
+template <int kColumns, int kStride>
 __device__ __forceinline__ void finish_block(const Epilogue& e, const float* sums,
                                              int64_t first_column) {
     const int count = static_cast<int>(e.rows) * kColumns;
@@ -36,10 +36,10 @@ __device__ __forceinline__ void finish_block(const Epilogue& e, const float* sum
         for (int warp = 0; warp < kWarps; ++warp) {
             sum[0] += sums[(warp * kMostFewRows + row) * kStride + column];
         }
-        if (sizeof(T) == sizeof(float) || e.wide) {
-            finish<T, float>(e, row, first_column + column, sum);
+        if (e.wide) {
+            finish<Bf16, float>(e, row, first_column + column, sum);
         } else {
-            finish<T, T>(e, row, first_column + column, sum);
+            finish<Bf16, Bf16>(e, row, first_column + column, sum);
         }
     }
 }
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     few_rows_bf16_kernel(const __grid_constant__ Product p, const __grid_constant__ Epilogue e) {
     constexpr int kColumns = 16 * kTiles;
     constexpr int kStride = kColumns + 4;
-    constexpr int kAhead = 4;  // loads under way: 32 of K' each
+    constexpr int kAhead = 4 / kTiles;  // of b, 128 bytes a lane are under way
     __shared__ float sums[kWarps * kMostFewRows * kStride];
     const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
     const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
@@ -102,58 +102,80 @@ __global__ void __launch_bounds__(kThreads, 2)
         }
     }
     __syncthreads();
-    finish_block<Bf16, kColumns, kStride>(e, sums, first);
+    finish_block<kColumns, kStride>(e, sums, first);
 }
 
-/// A warp holds kColumns sums of each row of a; a lane takes four of K' in turn.
-template <int kRows>
-__global__ void __launch_bounds__(kThreads, 2)
-    few_rows_f32_kernel(const __grid_constant__ Product p, const __grid_constant__ Epilogue e) {
-    constexpr int kColumns = 4;
-    __shared__ float sums[kWarps * kMostFewRows * kColumns];
-    const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-    const int64_t first = int64_t{blockIdx.x} * kColumns;
-    float c[kRows][kColumns] = {};
-    for (int64_t depth = static_cast<int>(threadIdx.x) * 4; depth < p.depth;
-         depth += kThreads * 4) {
-        uint4 b[kColumns];
+/// Adds each of kCount (a power of two) numbers over the warp: in each step two lanes share out
+/// what they hold, so that few shuffles serve many sums. Afterwards the first max(kCount / 32, 1)
+/// of a lane are the sums from number lane * kCount / 32 on.
+template <int kOffset = kWarpSize / 2, int kCount>
+__device__ __forceinline__ void share_out_sums(float (&values)[kCount]) {
+    constexpr int kHalf = kCount * kOffset / kWarpSize;  // of what a lane still holds
+    const bool upper = (threadIdx.x & kOffset) != 0;
 #pragma unroll
-        for (int j = 0; j < kColumns; ++j) {
+    for (int i = 0; i < kHalf; ++i) {
+        const float low = values[i];
+        const float high = values[i + kHalf];
+        values[i] = (upper ? high : low) + __shfl_xor_sync(kFullWarp, upper ? low : high, kOffset);
+    }
+    if constexpr (kHalf == 0) {
+        values[0] += __shfl_xor_sync(kFullWarp, values[0], kOffset);
+    }
+    if constexpr (kOffset > 1) {
+        share_out_sums<kOffset / 2>(values);
+    }
+}
+
+constexpr int kF32Warps = 4;
+constexpr int kF32Columns = 4;  // of a warp
+
+/// A warp makes kF32Columns outputs of each row of a; a lane takes four of K' in turn.
+template <int kRows>
+__global__ void __launch_bounds__(kF32Warps* kWarpSize, 3)
+    few_rows_f32_kernel(const __grid_constant__ Product p, const __grid_constant__ Epilogue e) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+    const int64_t warp = int64_t{blockIdx.x} * kF32Warps + threadIdx.x / kWarpSize;
+    const int64_t first = warp * kF32Columns;
+    float c[kRows * kF32Columns] = {};
+    for (int64_t depth = lane * 4; depth < p.depth; depth += kWarpSize * 4) {
+        uint4 b[kF32Columns];
+#pragma unroll
+        for (int j = 0; j < kF32Columns; ++j) {
             b[j] = load_piece<float>(p.b, first + j, depth, p.depth);
         }
 #pragma unroll
         for (int i = 0; i < kRows; ++i) {
             const uint4 a = load_piece<float>(p.a, i, depth, p.depth);
 #pragma unroll
-            for (int j = 0; j < kColumns; ++j) {
-                c[i][j] = fmaf(__uint_as_float(a.x), __uint_as_float(b[j].x), c[i][j]);
-                c[i][j] = fmaf(__uint_as_float(a.y), __uint_as_float(b[j].y), c[i][j]);
-                c[i][j] = fmaf(__uint_as_float(a.z), __uint_as_float(b[j].z), c[i][j]);
-                c[i][j] = fmaf(__uint_as_float(a.w), __uint_as_float(b[j].w), c[i][j]);
+            for (int j = 0; j < kF32Columns; ++j) {
+                float& sum = c[i * kF32Columns + j];
+                sum = fmaf(__uint_as_float(a.x), __uint_as_float(b[j].x), sum);
+                sum = fmaf(__uint_as_float(a.y), __uint_as_float(b[j].y), sum);
+                sum = fmaf(__uint_as_float(a.z), __uint_as_float(b[j].z), sum);
+                sum = fmaf(__uint_as_float(a.w), __uint_as_float(b[j].w), sum);
             }
         }
     }
+    share_out_sums(c);
+    constexpr int kSums = kRows * kF32Columns;
+    constexpr int kCount = kSums > kWarpSize ? kSums / kWarpSize : 1;  // that this lane holds
+    const int number = lane * kSums / kWarpSize;
+    if (lane % (kCount * kWarpSize / kSums) == 0) {
+        float sums[kCount];
 #pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-#pragma unroll
-        for (int j = 0; j < kColumns; ++j) {
-            const float sum = warp_sum(c[i][j]);
-            if (lane == 0) {
-                sums[(warp * kMostFewRows + i) * kColumns + j] = sum;
-            }
+        for (int i = 0; i < kCount; ++i) {
+            sums[i] = c[i];
         }
+        finish<float, float>(e, number / kF32Columns, first + number % kF32Columns, sums);
     }
-    __syncthreads();
-    finish_block<float, kColumns, kColumns>(e, sums, first);
 }
 
 template <typename Kernel>
-void launch_columns(Kernel* kernel, int64_t columns_per_block, const Product& p, const Epilogue& e,
-                    cudaStream_t stream) {
+void launch_columns(Kernel* kernel, int64_t columns_per_block, int threads, const Product& p,
+                    const Epilogue& e, cudaStream_t stream) {
     launch("Matmul", kernel,
            {.blocks = dim3(static_cast<unsigned>(divide_up(e.columns, columns_per_block))),
-            .threads = dim3(kThreads),
+            .threads = dim3(static_cast<unsigned>(threads)),
             .stream = stream},
            p, e);
 }
@@ -163,14 +185,17 @@ void launch_columns(Kernel* kernel, int64_t columns_per_block, const Product& p,
 void multiply_few_rows(DType compute, const Product& p, const Epilogue& e, cudaStream_t stream) {
     constexpr int64_t kManyColumns = 8192;
     constexpr int64_t kFewest = 4;
+    constexpr int64_t kF32BlockColumns = kF32Warps * kF32Columns;
     if (compute == DType::bf16 && e.columns < kManyColumns) {
-        launch_columns(few_rows_bf16_kernel<1>, 16, p, e, stream);
+        launch_columns(few_rows_bf16_kernel<1>, 16, kThreads, p, e, stream);
     } else if (compute == DType::bf16) {
-        launch_columns(few_rows_bf16_kernel<2>, 32, p, e, stream);
+        launch_columns(few_rows_bf16_kernel<2>, 32, kThreads, p, e, stream);
     } else if (e.rows <= kFewest) {
-        launch_columns(few_rows_f32_kernel<kFewest>, 4, p, e, stream);
+        launch_columns(few_rows_f32_kernel<kFewest>, kF32BlockColumns, kF32Warps * kWarpSize, p, e,
+                       stream);
     } else {
-        launch_columns(few_rows_f32_kernel<kMostFewRows>, 4, p, e, stream);
+        launch_columns(few_rows_f32_kernel<kMostFewRows>, kF32BlockColumns, kF32Warps * kWarpSize,
+                       p, e, stream);
     }
 }
 

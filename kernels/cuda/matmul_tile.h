@@ -23,7 +23,7 @@ struct Slab {
     static constexpr int kPieces = (kDepthContiguous ? kDepth : kExtent) / kPiece;  ///< of a row
     static constexpr int kRowBytes = kPieces * 16;
     static constexpr int kBytes = kRows * kRowBytes;
-    static_assert(kPieces >= 4, "rows are of at least 64 bytes");
+    static_assert(kPieces >= 4 && kBytes % 128 == 0);
 
     /// What the pieces of a row are XORed with. Rows of 64 bytes share 128 bytes by twos.
     static __device__ __forceinline__ int turn(int row) {
@@ -41,35 +41,34 @@ class AlignedLoader {
   public:
     using Slab = SlabType;
 
-    __device__ __forceinline__ AlignedLoader(const Operand& operand, int64_t first, int64_t begin,
-                                             int64_t end)
+    /// From element (first, begin) of the operand.
+    __device__ __forceinline__ AlignedLoader(const Operand& operand, int64_t first, int64_t begin)
         : piece_(static_cast<int>(threadIdx.x) % Slab::kPieces),
           row_(static_cast<int>(threadIdx.x) / Slab::kPieces),
-          stride_(Slab::kAlongDepth ? operand.extent_stride : operand.depth_stride),
-          extent_left_(static_cast<int>(operand.extent - first)),
-          depth_left_(static_cast<int>(end - begin)) {
+          stride_(
+              static_cast<int>(Slab::kAlongDepth ? operand.extent_stride : operand.depth_stride)),
+          extent_left_(static_cast<int>(operand.extent - first)) {
         const int64_t row = Slab::kAlongDepth ? first : begin;
         const int64_t column = Slab::kAlongDepth ? begin : first;
         from_ = static_cast<const Bf16*>(operand.data) + (row + row_) * stride_ + column +
                 piece_ * kPiece;
     }
 
+    /// The next slab, of whose depth `depth_left` is there.
     template <int kDepth>
-    __device__ __forceinline__ void load(unsigned char* slab) {
+    __device__ __forceinline__ void load(unsigned char* slab, int depth_left) {
         const uint32_t shared = ptx::shared_address(slab);
-        const int columns_left = Slab::kAlongDepth ? depth_left_ : extent_left_;
-        const int rows_left = Slab::kAlongDepth ? extent_left_ : depth_left_;
+        const int columns_left = Slab::kAlongDepth ? depth_left : extent_left_;
+        const int rows_left = Slab::kAlongDepth ? extent_left_ : depth_left;
         // Rows that this thread may read: none where its piece lies outside.
         const int rows = piece_ * kPiece < columns_left ? rows_left : 0;
-        const Bf16* from = from_;
 #pragma unroll
         for (int i = 0; i < kCopies; ++i) {
             const int row = row_ + i * kRowStep;
-            ptx::copy_async_16(shared + Slab::offset(row, piece_), from, row < rows);
-            from += kRowStep * stride_;
+            ptx::copy_async_16(shared + Slab::offset(row, piece_),
+                               from_ + int64_t{stride_} * (i * kRowStep), row < rows);
         }
-        from_ += Slab::kAlongDepth ? kDepth : kDepth * stride_;
-        depth_left_ -= kDepth;
+        from_ += Slab::kAlongDepth ? kDepth : int64_t{stride_} * kDepth;
     }
 
   private:
@@ -79,9 +78,8 @@ class AlignedLoader {
 
     int piece_;
     int row_;
-    int64_t stride_;
+    int stride_;
     int extent_left_;
-    int depth_left_;
     const Bf16* from_;
 };
 
@@ -92,19 +90,17 @@ class ElementLoader {
   public:
     using Slab = SlabType;
 
-    __device__ __forceinline__ ElementLoader(const Operand& operand, int64_t first, int64_t begin,
-                                             int64_t end)
+    __device__ __forceinline__ ElementLoader(const Operand& operand, int64_t first, int64_t begin)
         : extent_stride_(operand.extent_stride),
           depth_stride_(operand.depth_stride),
           extent_left_(static_cast<int>(operand.extent - first)),
-          depth_left_(static_cast<int>(end - begin)),
           from_(static_cast<const Bf16*>(operand.data) + first * extent_stride_ +
                 begin * depth_stride_) {}
 
     template <int kDepth>
-    __device__ __forceinline__ void load(unsigned char* slab) {
+    __device__ __forceinline__ void load(unsigned char* slab, int depth_left) {
         static_assert(Slab::kAlongDepth && Slab::kRows * Slab::kPieces % kThreads == 0);
-#pragma unroll
+#pragma unroll 1
         for (int i = 0; i < Slab::kRows * Slab::kPieces / kThreads; ++i) {
             // Neighbouring threads read neighbouring elements.
             const int index = static_cast<int>(threadIdx.x) + i * kThreads;
@@ -114,20 +110,18 @@ class ElementLoader {
             Pack<Bf16> pack;
 #pragma unroll
             for (int j = 0; j < kPiece; ++j) {
-                const bool valid = row < extent_left_ && piece * kPiece + j < depth_left_;
+                const bool valid = row < extent_left_ && piece * kPiece + j < depth_left;
                 pack.values[j] = valid ? from[j * depth_stride_] : from_float<Bf16>(0.0F);
             }
             pack.store(reinterpret_cast<Bf16*>(slab + Slab::offset(row, piece)));
         }
         from_ += kDepth * depth_stride_;
-        depth_left_ -= kDepth;
     }
 
   private:
     int64_t extent_stride_;
     int64_t depth_stride_;
     int extent_left_;
-    int depth_left_;
     const Bf16* from_;
 };
 
@@ -146,20 +140,18 @@ class FragmentReader {
         const int row =
             Slab::kAlongDepth ? first + along_extent * 8 + lane % 8 : along_depth * 8 + lane % 8;
         const int piece = Slab::kAlongDepth ? along_depth : first / kPiece + along_extent;
-        row_offset_ = static_cast<uint32_t>(row * Slab::kRowBytes);
-        piece_ = piece ^ Slab::turn(row);
+        offset_ = Slab::offset(row, piece);
     }
 
     /// The fragment `i` sixteens along M or N and `j` sixteens along K' from the beginning.
     __device__ __forceinline__ void read(uint32_t slab, int i, int j,
                                          uint32_t (&fragment)[4]) const {
-        // Sixteen rows further the pieces are permuted alike; two pieces further is an XOR, as
-        // `first` is a multiple of 32.
+        // Sixteen rows further the pieces are permuted alike. Two pieces further is an XOR, as
+        // `first` is a multiple of 32 and slabs begin on 128 bytes: one register serves all.
         const int rows = 16 * (Slab::kAlongDepth ? i : j);
-        const int piece = piece_ ^ (2 * (Slab::kAlongDepth ? j : i));
-        const uint32_t address = slab + row_offset_ +
-                                 static_cast<uint32_t>(rows * Slab::kRowBytes) +
-                                 static_cast<uint32_t>(piece * 16);
+        const int pieces = 2 * (Slab::kAlongDepth ? j : i);
+        const uint32_t address = ((slab + offset_) ^ static_cast<uint32_t>(pieces * 16)) +
+                                 static_cast<uint32_t>(rows * Slab::kRowBytes);
         if constexpr (Slab::kAlongDepth) {
             ptx::load_matrices(fragment, address);
         } else {
@@ -168,8 +160,7 @@ class FragmentReader {
     }
 
   private:
-    uint32_t row_offset_;
-    int piece_;
+    uint32_t offset_;
 };
 
 }  // namespace lathe::cuda

@@ -17,6 +17,7 @@ struct Product {
     bool keep_pre_activation = false;
     bool residual = false;
     bool in_place = false;  ///< d is the residual
+    std::optional<bool> misaligned = {};
 };
 
 std::string describe(const Product& p, DType compute) {
@@ -25,6 +26,7 @@ std::string describe(const Product& p, DType compute) {
     text += p.accumulate ? " +=" : p.wide_output ? " wide" : "";
     text += p.bias ? " bias" : "";
     text += p.activation == Activation::none ? "" : " gelu";
+    text += !p.misaligned ? "" : *p.misaligned ? " misaligned" : " aligned";
     return text + (p.residual ? p.in_place ? " residual in place" : " residual" : "");
 }
 
@@ -46,6 +48,7 @@ Case matmul_case(const Product& p, DType compute, Random& random) {
     const DType accumulation = accumulation_dtype(compute);
     const DType d_type = p.wide_output || p.accumulate ? accumulation : compute;
     Case c(describe(p, compute));
+    c.misaligned = p.misaligned;
     const Shape a_shape = p.transpose_a ? Shape{p.k, p.m} : Shape{p.m, p.k};
     const Shape b_shape = p.transpose_b ? Shape{p.n, p.k} : Shape{p.k, p.n};
     const auto make = [&](int64_t count) { return random.normal(count); };
@@ -134,8 +137,85 @@ Cases random_cases_Matmul(DType compute, Random& random) {
     return cases;
 }
 
+namespace {
+
+/// Widths of GPT-2 and its vocabulary, padded and not, with few rows: the sums, the edges and the
+/// epilogues are those of training.
+void add_model_widths(Cases& cases, DType compute, Random& random) {
+    const auto add = [&](const Product& p) { cases.push_back(matmul_case(p, compute, random)); };
+    for (const bool misaligned : {false, true}) {
+        const auto forward = [&](int64_t m, int64_t n, int64_t k) {
+            return Product{.m = m, .n = n, .k = k, .transpose_b = true, .misaligned = misaligned};
+        };
+        Product p = forward(24, 2304, 768);
+        p.bias = true;
+        add(p);
+        p = forward(17, 3072, 768);
+        p.bias = p.keep_pre_activation = true;
+        p.activation = Activation::gelu_tanh;
+        add(p);
+        p = forward(20, 768, 3072);
+        p.bias = p.residual = p.in_place = true;
+        add(p);
+        p = forward(20, 50257, 24);  // logits
+        p.wide_output = true;
+        add(p);
+        p = {.m = 17, .n = 40, .k = 50304, .misaligned = misaligned};  // the head's data gradient
+        add(p);
+        p = {.m = 50304, .n = 24, .k = 32, .transpose_a = true, .misaligned = misaligned};
+        p.accumulate = true;  // a tied head's weight gradient
+        add(p);
+    }
+}
+
+/// Generation: one to sixteen rows, bound by reading the weights.
+void add_few_rows(Cases& cases, DType compute, Random& random) {
+    const int64_t sizes[][3] = {{1, 2304, 768}, {2, 768, 3072}, {8, 50304, 24}, {9, 9001, 40},
+                                {16, 1000, 80}, {4, 9000, 136}, {3, 100, 36}};
+    for (const auto& [m, n, k] : sizes) {
+        Product p = {.m = m, .n = n, .k = k, .transpose_b = true, .misaligned = false};
+        p.wide_output = m >= 8;
+        p.accumulate = m == 16;
+        p.bias = p.residual = m < 8;
+        p.activation = m == 3 ? Activation::gelu_exact : Activation::none;
+        cases.push_back(matmul_case(p, compute, random));
+    }
+}
+
+/// Sizes at which a GPU takes each of its tiles, and at which it splits the sum, with edges: every
+/// form that can be aligned, and one that is not.
+void add_tiles(Cases& cases, DType compute, Random& random) {
+    const int64_t sizes[][3] = {
+        {2056, 1032, 72}, {1160, 1160, 72}, {200, 136, 200}, {72, 88, 1160}};
+    for (const auto& [m, n, k] : sizes) {
+        for (int form = 0; form < 4; ++form) {
+            Product p = {.m = m, .n = n, .k = k, .misaligned = false};
+            p.transpose_a = form % 2 == 1;
+            p.transpose_b = form / 2 == 1;
+            p.bias = form == 2;
+            p.residual = form == 0;
+            p.wide_output = p.accumulate = p.transpose_a;
+            cases.push_back(matmul_case(p, compute, random));
+        }
+    }
+    for (const bool misaligned : {false, true}) {
+        Product p = {.m = 72, .n = 88, .k = 2100, .transpose_b = true, .bias = true};
+        p.misaligned = misaligned;
+        p.activation = Activation::gelu_exact;
+        p.keep_pre_activation = p.residual = true;
+        cases.push_back(matmul_case(p, compute, random));
+        p.wide_output = true;
+        cases.push_back(matmul_case(p, compute, random));
+    }
+}
+
+}  // namespace
+
 Cases training_cases_Matmul(DType compute, Random& random) {
     Cases cases;
+    add_model_widths(cases, compute, random);
+    add_few_rows(cases, compute, random);
+    add_tiles(cases, compute, random);
     const int64_t shrink = kSlowBuild ? 4 : 1;
     add_layer(cases, compute, 2048 / shrink, 384, 1024, random);
     cases.push_back(matmul_case({.m = 512 / shrink,

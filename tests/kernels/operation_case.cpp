@@ -94,7 +94,7 @@ std::vector<std::vector<std::byte>> run_case(const Case& c, Backend& backend) {
     std::vector<Tensor> tensors;
     // Parameters start anywhere in their flat unit, so arguments need not be aligned to more than
     // one element: about half of the cases are not.
-    const int64_t misalignment = static_cast<int64_t>(c.text.size() % 2);
+    const int64_t misalignment = c.misaligned.value_or(c.text.size() % 2 == 1) ? 1 : 0;
     for (const Case::Argument& argument : c.arguments) {
         const int64_t offset = misalignment * static_cast<int64_t>(memory.size() % 3 + 1);
         memory.emplace_back(backend, argument.dtype, argument.shape, offset);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -76,6 +77,8 @@ struct Case {
     Case widened() const;
 
     std::string text;
+    /// Whether arguments begin off a 16-byte boundary; left open, about half of the cases' do.
+    std::optional<bool> misaligned;
     std::vector<Argument> arguments;
     std::function<void(GuardedRunner&, Tensors)> issue;
 };
