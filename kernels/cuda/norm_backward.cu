@@ -85,6 +85,9 @@ struct ResidentRows {
     float weight[kElements];
     float d_weight[kElements];
     float d_bias[kElements];
+    /// Of 32 of this warp's rows, one a lane: a sector serves several.
+    float mean_of_lane = 0.0F;
+    float rstd_of_lane = 0.0F;
 
     __device__ __forceinline__ static int thread() {
         return static_cast<int>(threadIdx.x) % kRowThreads;
@@ -122,14 +125,22 @@ struct ResidentRows {
         __syncthreads();
     }
 
-    __device__ __forceinline__ void load(Held& held, int64_t row) const {
+    /// The row of this round; rounds begin with 0 and none is left out.
+    __device__ __forceinline__ void load(Held& held, int round, int64_t row, int64_t end) {
         const int64_t begin = row * op.columns;
         each_pack([&](int i, int pack) {
             held.d_y[i] = Pack<T>::load(op.d_y + begin + pack * kSize);
             held.x[i] = Pack<T>::load(op.x + begin + pack * kSize);
         });
-        held.mean = op.mean != nullptr ? op.mean[row] : 0.0F;
-        held.rstd = op.rstd[row];
+        if (round % kWarpSize == 0) {
+            const int64_t mine = row + static_cast<int>(threadIdx.x) % kWarpSize * kGroups;
+            if (mine < end) {
+                mean_of_lane = op.mean != nullptr ? op.mean[mine] : 0.0F;
+                rstd_of_lane = op.rstd[mine];
+            }
+        }
+        held.mean = __shfl_sync(kFullWarp, mean_of_lane, round % kWarpSize);
+        held.rstd = __shfl_sync(kFullWarp, rstd_of_lane, round % kWarpSize);
     }
 
     __device__ __forceinline__ void process(const Held& held, int64_t row, float2* scratch) {
@@ -217,7 +228,7 @@ __global__ void __launch_bounds__(ResidentRows<T, kRowThreads, kElements>::kThre
     int64_t row = chunk * op.rows / partials.chunks + threadIdx.x / kRowThreads;
     typename Resident::Held held;
     if (row < end) {
-        rows.load(held, row);
+        rows.load(held, 0, row, end);
     }
     for (int round = 0; row < end; ++round, row += kGroups) {
         const int64_t following = row + kGroups;
@@ -225,14 +236,15 @@ __global__ void __launch_bounds__(ResidentRows<T, kRowThreads, kElements>::kThre
         if constexpr (kPrefetches) {
             typename Resident::Held next;
             if (following < end) {
-                rows.load(next, following);  // under way while this row is worked on
+                rows.load(next, round + 1, following,
+                          end);  // under way while this row is worked on
             }
             rows.process(held, row, scratch);
             held = next;
         } else {
             rows.process(held, row, scratch);
             if (following < end) {
-                rows.load(held, following);
+                rows.load(held, round + 1, following, end);
             }
         }
     }
