@@ -7,8 +7,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-command -v nvcc >/dev/null || {
-    echo "check_cuda.sh: skipped: there is no nvcc on the PATH (install the CUDA toolkit, 13.0 or newer)"
+nvcc=$(command -v nvcc || echo "${CUDA_PATH:-/usr/local/cuda}/bin/nvcc")
+[[ -x $nvcc ]] || {
+    echo "check_cuda.sh: skipped: there is no nvcc (install the CUDA toolkit 13 and put nvcc on the PATH)"
     exit 0
 }
 
@@ -26,7 +27,7 @@ cmake --preset cuda >"$log" 2>&1 || {
     tail -n 20 "$log" >&2
     exit 1
 }
-include=$(dirname "$(dirname "$(realpath "$(command -v nvcc)")")")/include
+include=$(dirname "$(dirname "$(realpath "$nvcc")")")/include
 for program in occupancy design; do
     g++ -std=c++20 -O1 -Wall -Wextra -Werror -I. -isystem "$include" "scripts/cuda_gate/$program.cpp" \
         kernels/cuda/device_profile.cpp -lfmt -o "build/gate/$program"

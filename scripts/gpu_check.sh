@@ -187,7 +187,7 @@ trap write_report EXIT
 
 step driver driver || exit 1
 step packages scripts/install_packages.sh --test || exit 1
-step build scripts/build.sh "$preset" || exit 1
+step build scripts/build.sh "$preset" lathe cuda_tests || exit 1
 step info "${device[@]}" "$lathe" info --device cuda
 for ((gpu = 0; gpu < gpus; ++gpu)); do
     CUDA_VISIBLE_DEVICES=$gpu step "tests-gpu-$gpu" cuda_tests

@@ -27,7 +27,9 @@ WORK = ROOT / "build" / "mutation"
 TREE = WORK / "tree"
 RESULTS = WORK / "results.json"
 ALLOWED = ROOT / "scripts" / "mutants_allowed.txt"
-TEST = "tests/kernels/cuda_operations_test"
+TESTS = ROOT / "build" / "mutation" / "tree" / "build" / "emulated" / "tests" / "kernels"
+# Files of the host whose waits and events are looked at; cuda_runtime_test is theirs.
+HOST_FILES = ("cuda_backend.cpp", "offload_staging.cpp")
 
 # What a mutated place asks. The device's copy of the number is set before the first launch.
 ASK = """#pragma once
@@ -248,7 +250,7 @@ def sources():
     """Files with device code or waits; shapes only choose among right kernels."""
     folder = ROOT / "kernels" / "cuda"
     files = sorted(folder.glob("*.cu")) + sorted(folder.glob("*.cuh")) + sorted(folder.glob("*.h"))
-    files += [folder / "cuda_backend.cpp"]
+    files += [folder / name for name in HOST_FILES]
     return [f for f in files if not f.name.endswith("_shapes.h") and f.name not in ("handles.h", "check.h")]
 
 
@@ -296,13 +298,21 @@ def build():
                                 (ROOT, ["cmake", "--build", "build/emulated", "--target", "ptxemu", "-j", str(os.cpu_count())]),
                                 # Asking makes unsigned comparisons with zero, which are no error here.
                                 (TREE, ["cmake", "--preset", "emulated", "-DCMAKE_CUDA_FLAGS=-diag-suppress=186"]),
-                                (TREE, ["cmake", "--build", "build/emulated", "--target", "cuda_operations_test", "-j", str(os.cpu_count())])):
+                                (TREE, ["cmake", "--build", "build/emulated", "--target", "cuda_operations_test", "cuda_runtime_test", "-j", str(os.cpu_count())])):
             if subprocess.run(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT).returncode != 0:
                 sys.exit(f"mutate_kernels.py: {folder}: {' '.join(command)} failed: {log}")
 
 
+def tests_of(file):
+    """The test program of a file, and which of its tests."""
+    if file in HOST_FILES:
+        return "cuda_runtime_test", "*"
+    operations = operations_of(file)
+    return "cuda_operations_test", ":".join(f"Backends/Operations.*cuda_{o}_*" for o in operations) or "Backends/Operations.*"
+
+
 def operations_of(file):
-    """The operations whose kernels a file serves, for the tests' filter."""
+    """The operations whose kernels a file serves."""
     folder = ROOT / "kernels" / "cuda"
     texts = {f.name: f.read_text() for f in folder.iterdir() if f.suffix in (".cu", ".h", ".cuh", ".cpp")}
     executes = {name: set(re.findall(r"CudaBackend::execute\(const (\w+)&", text)) for name, text in texts.items()}
@@ -319,10 +329,10 @@ def operations_of(file):
     return sorted(set().union(*(executes[u] for u in users if u in executes)))
 
 
-def run_tests(number, operations, environment, timeout):
-    tests = ":".join(f"*cuda_{o}_*" for o in operations) if operations else "*cuda_*"
-    command = ["nice", "-n", "19", str(ROOT / "scripts/emulate.sh"), str(TREE / "build/emulated" / TEST), "--gtest_brief=1",
-               "--gtest_fail_fast", "--gtest_filter=Backends/Operations." + tests.replace(":", ":Backends/Operations.")]
+def run_tests(number, tests, environment, timeout):
+    program, chosen = tests
+    command = ["nice", "-n", "19", str(ROOT / "scripts/emulate.sh"), str(TESTS / program), "--gtest_brief=1",
+               "--gtest_fail_fast", f"--gtest_filter={chosen}"]
     variables = dict(os.environ, LATHE_MUTANT=str(number), PTXEMU_MAX_REPORTS="1", **environment)
     try:
         done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=timeout)
@@ -340,9 +350,9 @@ def run_tests(number, operations, environment, timeout):
 RUNS = ({"PTXEMU_GLOBAL_INIT": "1"}, {"PTXEMU_SCHED": "1"}, {"PTXEMU_ASYNC": "1", "PTXEMU_SCHED": "2"})
 
 
-def try_mutant(mutant, operations, seconds):
+def try_mutant(mutant, tests, seconds):
     for environment in RUNS:
-        how = run_tests(mutant.number, operations, environment, 60 + 10 * seconds)
+        how = run_tests(mutant.number, tests, environment, 60 + 10 * seconds)
         if how is not None:
             return how
     return "lives"
@@ -420,13 +430,13 @@ def main():
         for name in sorted({m.file for m in chosen}):
             results.setdefault(name, {"hash": hash_of(ROOT / "kernels/cuda" / name), "mutants": {}})
             begin = os.times().elapsed
-            how = run_tests(0, operations_of(name), {}, 3600)
+            how = run_tests(0, tests_of(name), {}, 3600)
             if how is not None:
                 sys.exit(f"mutate_kernels.py: the tests of {name} fail without a mutant: {how}")
             seconds[name] = os.times().elapsed - begin
         todo = [m for m in chosen if m.key not in results[m.file]["mutants"]]
         with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-            running = {pool.submit(try_mutant, m, operations_of(m.file), seconds[m.file]): m for m in todo}
+            running = {pool.submit(try_mutant, m, tests_of(m.file), seconds[m.file]): m for m in todo}
             for done in concurrent.futures.as_completed(running):
                 m = running[done]
                 results[m.file]["mutants"][m.key] = done.result()
