@@ -2,7 +2,8 @@
 # lathe_cuda_library(NAME SOURCES... [LINK LIBRARIES...]): a lathe_library with .cu sources.
 # lathe_cuda_test(NAME SOURCES... [LINK LIBRARIES...]): a lathe_test with the label cuda, which runs on the emulated GPU where
 #   LATHE_EMULATE says so; in a build without nvcc, a test that CTest reports as skipped.
-# lathe_cuda_rank_test(NAME RANKS TARGET): runs a program on so many ranks, each on a GPU of its own.
+# lathe_cuda_rank_test(NAME RANKS TARGET [SETTING]): runs a program on so many ranks, each on a GPU of its own.
+# lathe_late_cuda_test(TARGET): runs a lathe_cuda_test once more, with streams as late as CUDA allows them to be.
 # The target cuda_tests builds all that the label cuda runs.
 
 option(LATHE_CUDA "Build the CUDA backend" OFF)
@@ -78,6 +79,13 @@ function(lathe_cuda_rank_test name ranks target)
   endif()
   add_test(NAME ${name}
     COMMAND ${CMAKE_SOURCE_DIR}/scripts/mpirun.sh -n ${ranks} ${LATHE_CUDA_RUNNER} $<TARGET_FILE:${target}>)
-  set_tests_properties(${name} PROPERTIES TIMEOUT 300 ${LATHE_CUDA_TEST_PROPERTIES})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 300 LABELS cuda ENVIRONMENT "PTXEMU_DEVICES=4;${ARGN}")
   add_dependencies(cuda_tests ${target})
+endfunction()
+
+function(lathe_late_cuda_test target)
+  if(LATHE_CUDA AND LATHE_EMULATE)
+    add_test(NAME ${target}.late COMMAND ${LATHE_CUDA_RUNNER} $<TARGET_FILE:${target}>)
+    set_tests_properties(${target}.late PROPERTIES TIMEOUT 300 LABELS cuda ENVIRONMENT "PTXEMU_DEVICES=4;PTXEMU_ASYNC=1")
+  endif()
 endfunction()
