@@ -152,6 +152,7 @@ void NcclCommunicator::connect() {
         host_->announce(CollectiveKind::barrier, std::vector<Traffic>(static_cast<size_t>(size())),
                         0, label, DType::f32);
     watch_->run(call, members_, stream(), [&] { members_.group->join(rank(), size(), id); });
+    host_->barrier(label);  // none leaves, however soon, before all have come
 }
 
 void NcclCommunicator::all_to_all(std::span<const Tensor> send, std::span<const Tensor> receive,
