@@ -1,7 +1,9 @@
 // Resolving addresses of every space, with the checks. Used by loads, stores, atomics and the
 // matrix loads.
 #pragma once
+#include "kernels/ptxemu/interpreter/block_order.h"
 #include "kernels/ptxemu/interpreter/decode.h"
+#include "kernels/ptxemu/interpreter/global_shadow.h"
 #include "kernels/ptxemu/interpreter/memory.h"
 #include "kernels/ptxemu/interpreter/shadow.h"
 #include "kernels/ptxemu/interpreter/stats.h"
@@ -69,6 +71,22 @@ inline void addresses(Warp& w, const Ins& i, int slot, u64* A) {
         const u64* a = w.reg<u64>(i.o[slot]);
         for (int l = 0; l < 32; ++l) A[l] = a[l] + (u64)i.imm;
     }
+}
+
+// The part of the check for races in global memory that every kind of access needs (lanes that go
+// elsewhere have no shadow).
+inline bool races(const Warp& w) { return w.blk->order != nullptr; }
+u8 order_of(Dec& d);  // kStrong and so on, by the instruction's qualifiers
+// After a read, and before a write.
+void note_read(Warp& w, const Ins& i, const u64* addresses, u32 lanes, u32 bytes);
+template <class Same>
+void note_write(Warp& w, const Ins& i, const u64* addresses, u32 lanes, u32 bytes, Same&& same) {
+    u32 clock = w.clock;
+    if (i.order & kStrong)
+        ptxemu::lanes(lanes, [&](int l) {
+            clock = std::min(clock, order_write(w, addresses[l], i.order, false));
+        });
+    global_write(w, i, addresses, lanes, bytes, clock, SameValue(same));
 }
 
 void count_access(Warp& w, const Ins& i, u32 m, const u64* A, u32 bytes, bool load, Space s);

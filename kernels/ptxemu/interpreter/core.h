@@ -5,6 +5,7 @@
 #include <memory>
 #include <unordered_map>
 
+#include "kernels/ptxemu/interpreter/order.h"
 #include "kernels/ptxemu/interpreter/parser.h"
 #include "kernels/ptxemu/interpreter/types.h"
 
@@ -14,7 +15,8 @@ struct Warp;
 struct Block;
 struct Ins;
 struct Worker;
-struct Shadow;
+class Shadow;
+struct BlockOrder;
 
 // What a handler tells the warp loop.
 enum Ctl : u8 {
@@ -59,6 +61,7 @@ struct Ins {
     u8 space = 0;
     u8 msize = 0;                              // bytes of one memory element
     u8 sub = 0, sub2 = 0, sub3 = 0, sub4 = 0;  // handler's own
+    u8 order = 0;                              // kStrong, kAcquire, kRelease (block_order.h)
     Cls cls = Cls::Int;
     i64 imm = 0;               // address offset or branch target
     std::vector<u32> ext;      // more operands
@@ -162,6 +165,8 @@ struct Launch {
     u64 id = 0, workspace = 0;
     bool cooperative = false;
     bool check = true;
+    OrderedOp ordered;                   // as an operation of its stream
+    class LaunchOrder* order = nullptr;  // between its blocks; null: not checked
 };
 
 enum class GState : u8 { Ready, Sync, Bar };
@@ -242,6 +247,7 @@ struct Block {
     u8* smem = nullptr;  // kSharedBase.. kSharedBase+shared_bytes
     u32 smem_end = 0;
     std::unique_ptr<Shadow> shadow;
+    std::unique_ptr<BlockOrder> order;  // null: not checked
     std::vector<std::unique_ptr<Warp>> warps;
     u32 nthreads = 0, exited = 0, nwarps = 0;
     Barrier bar[16];
@@ -256,7 +262,9 @@ struct AllocCache {
 };
 
 struct Worker {
+    static constexpr u32 kKnownOps = 64;
     AllocCache cache[256];
+    u32 known_ops[kKnownOps] = {};  // a cache of operations that come before this launch
     u64 instrs = 0, thread_instrs = 0;
     struct Stats* stats = nullptr;
 };

@@ -6,6 +6,7 @@
 #include <random>
 #include <thread>
 
+#include "kernels/ptxemu/interpreter/block_order.h"
 #include "kernels/ptxemu/interpreter/decode.h"
 #include "kernels/ptxemu/interpreter/memory.h"
 #include "kernels/ptxemu/interpreter/report.h"
@@ -188,6 +189,11 @@ void barrier_arrive(Block& b, u32 id) {
     r.or_acc = r.pop_acc = 0;
     r.and_acc = 1;
     memset(r.vc, 0, sizeof r.vc);
+    if (b.order && b.order->used) {
+        std::vector<Warp*> warps;
+        for (auto& x : waiters) warps.push_back(b.warps[x.warp].get());
+        b.order->complete(id, warps);
+    }
     for (auto& x : waiters) {
         Warp& w = *b.warps[x.warp];
         for (u32 k = 0; k < b.nwarps; ++k) w.vc[k] = std::max(w.vc[k], joined[k]);
@@ -225,6 +231,7 @@ class BlockRun {
         smem_.resize(L.shared_bytes + 256);
         b_.smem = (u8*)(((u64)smem_.data() + 127) / 128 * 128);
         if (L.check && L.shared_bytes) b_.shadow = std::make_unique<Shadow>();
+        if (L.order) b_.order = std::make_unique<BlockOrder>();
         regs_.resize((size_t)p.reg_bytes * nw + 64);
         u8* base = (u8*)(((u64)regs_.data() + 63) / 64 * 64);
         local_.resize((size_t)p.local_bytes * 32 * nw + 64);
@@ -257,6 +264,7 @@ class BlockRun {
         else
             memset(b_.smem, 0, L_.shared_bytes);
         if (b_.shadow) b_.shadow->reset(L_.shared_bytes);
+        if (b_.order) b_.order->reset(b_.nwarps);
         for (auto& w : b_.warps) {
             w->live = w->init;
             w->ng = 1;
@@ -457,6 +465,8 @@ void run_launch(Launch& L) {
         abort_launch(9);
     L.shared_bytes = p.static_shared + L.dyn_shared;
     L.check = opt().check;
+    LaunchOrder launch_order;
+    L.order = opt().race_global ? &launch_order : nullptr;
     const u64 total = L.grid.count();
     std::atomic<u64> next_block{0};
     std::atomic<int> error{0};

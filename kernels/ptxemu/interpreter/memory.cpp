@@ -9,43 +9,86 @@
 #include <map>
 #include <mutex>
 
+#include "kernels/ptxemu/interpreter/global_shadow.h"
 #include "kernels/ptxemu/interpreter/report.h"
 
 namespace ptxemu {
 
 u64 g_delta = 0, g_arena_lo = 0, g_arena_hi = 0;
+u64 g_pinned_lo = 0, g_pinned_hi = 0;
+Granule *g_shadow = nullptr, *g_pinned_shadow = nullptr;
 u8* g_init = nullptr;
 
 namespace {
-constexpr u64 kArenaSize = 1ull << 39;  // addresses are never used twice until it is full
-constexpr u64 kRedZone = 4096;
+constexpr u64 kArenaSize = 1ull << 40;  // addresses are never used twice
+constexpr u64 kPinnedSize = 1ull << 38;
+constexpr u64 kRedZone = 4096, kPage = 4096;
 std::recursive_mutex mu;
 std::map<u64, Alloc>& table =
     *new std::map<u64, Alloc>;  // by lo; live and freed, never overlapping for arena ones
-u64 bump = 0, used = 0, epoch = 1;
+u64 bump = 0, pinned_bump = 0, used = 0, epoch = 1;
+
+void* reserve(u64 bytes, int protection, u64 at = 0) {
+    void* p =
+        mmap((void*)at, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) {
+        fprintf(stderr,
+                "ptxemu: cannot reserve %llu GiB of addresses (a limit on virtual memory?)\n",
+                (unsigned long long)(bytes >> 30));
+        _exit(87);
+    }
+    madvise(p, bytes, MADV_DONTDUMP);
+    return p;
+}
+constexpr int kReadWrite = PROT_READ | PROT_WRITE;
 
 void start() {
     if (g_arena_lo) return;
     // The addresses that programs see are mapped without access: host code that follows a device
     // pointer faults, as on a GPU.
-    void* dev = mmap((void*)0x200000000000ull, kArenaSize, PROT_NONE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    void* host = mmap(nullptr, kArenaSize, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (dev == MAP_FAILED || host == MAP_FAILED) {
-        fprintf(stderr, "ptxemu: cannot reserve the device arena\n");
-        _exit(87);
-    }
-    madvise(host, kArenaSize, MADV_DONTDUMP);
-    if (opt().global_init) {
-        void* p = mmap(nullptr, kArenaSize / 4, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (p != MAP_FAILED) g_init = (u8*)p;
-    }
-    g_arena_lo = (u64)dev;
+    g_arena_lo = (u64)reserve(kArenaSize, PROT_NONE, 0x200000000000ull);
     g_arena_hi = g_arena_lo + kArenaSize;
-    g_delta = (u64)host - g_arena_lo;
+    g_delta = (u64)reserve(kArenaSize, kReadWrite) - g_arena_lo;
+    g_pinned_lo = (u64)reserve(kPinnedSize, PROT_NONE);
+    g_pinned_hi = g_pinned_lo + kPinnedSize;
+    if (opt().global_init) g_init = (u8*)reserve(kArenaSize / 4, kReadWrite);
+    if (opt().race_global) {
+        g_shadow = (Granule*)reserve(kArenaSize / Granule::kBytes * sizeof(Granule), kReadWrite);
+        g_pinned_shadow =
+            (Granule*)reserve(kPinnedSize / Granule::kBytes * sizeof(Granule), kReadWrite);
+    }
     bump = g_arena_lo + (2 << 20);
+    pinned_bump = g_pinned_lo + kPage;
+}
+
+u64 pages(u64 bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+u64 allocate_pinned(u64 bytes) {
+    u64 a = pinned_bump;
+    if (a + pages(bytes) + kPage > g_pinned_hi || mprotect((void*)a, pages(bytes), kReadWrite))
+        return 0;
+    pinned_bump += pages(bytes) + kPage;  // and a page without access
+    return a;
+}
+
+u64 allocate_device(u64 bytes) {
+    u64 a = bump, len = (bytes + 511) / 512 * 512 + kRedZone;
+    if (a + len > g_arena_hi) return 0;
+    bump += len;
+    if (bytes >= (2 << 20)) bump = pages(bump);
+    return a;
+}
+
+// Gives the memory behind whole pages back.
+void forget(u64 lo, u64 hi) {
+    lo = pages(lo);
+    hi = hi / kPage * kPage;
+    if (hi > lo) madvise((void*)lo, hi - lo, MADV_DONTNEED);
+}
+
+void report_order(const OrderedOp& op, u64 addr, const std::string& what) {
+    std::string s = order().name(op.id) + what;
+    report(Fault::GlobalRace, nullptr, (const Ins*)std::hash<std::string>{}(s), 0, addr, true, s);
 }
 
 std::map<u64, Alloc>::iterator find_any(u64 a) {
@@ -63,57 +106,69 @@ u64 mem_total() {
 u64 mem_used() { return used; }
 u64 mem_epoch() { return epoch; }
 
-u64 mem_alloc(u64 bytes, AllocKind kind, const std::string& name) {
+u64 mem_alloc(u64 bytes, AllocKind kind, const std::string& name, u32 born) {
     std::lock_guard l(mu);
     start();
-    if (bytes == 0) return 0;
-    if (used + bytes > mem_total()) return 0;
+    if (bytes == 0 || used + bytes > mem_total()) return 0;
+    bool host = kind == AllocKind::Host || kind == AllocKind::Managed;
+    u64 a = host ? allocate_pinned(bytes) : allocate_device(bytes);
+    if (!a) return 0;
+    if (opt().poison && kind == AllocKind::Device) memset((u8*)(a + g_delta), 0xFF, bytes);
     ++epoch;
-    u64 a;
-    if (kind == AllocKind::Host || kind == AllocKind::Managed) {
-        u64 len = (bytes + 4095) / 4096 * 4096;
-        u8* p = (u8*)mmap(nullptr, len + 8192, PROT_NONE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (p == MAP_FAILED) return 0;
-        mprotect(p + 4096, len, PROT_READ | PROT_WRITE);
-        a = (u64)p + 4096;
-    } else {
-        a = bump;
-        u64 len = (bytes + 511) / 512 * 512 + kRedZone;
-        if (a + len > g_arena_hi) return 0;
-        bump += len;
-        if (bytes >= (2 << 20)) bump = (bump + 4095) / 4096 * 4096;
-        if (opt().poison && kind == AllocKind::Device) memset((u8*)(a + g_delta), 0xFF, bytes);
-    }
     used += bytes;
-    table[a] = {a, a + bytes, kind, false, name};
+    table[a] = {a, a + bytes, kind, false, name, born, {}};
     if (kind == AllocKind::Variable) mark_init(a, bytes);
     return a;
 }
 
-bool mem_free(u64 addr) {
+bool mem_free(u64 addr, const OrderedOp* by) {
     std::lock_guard l(mu);
     auto it = table.find(addr);
     if (it == table.end() || it->second.freed) return false;
     Alloc& x = it->second;
     if (x.kind == AllocKind::Registered || x.kind == AllocKind::Variable) return false;
+    for (u32 user : x.users)
+        if (by && opt().race_global && !order().before(user, *by->knows))
+            report_order(*by, addr,
+                         " frees memory that " + order().name(user) +
+                             " may still use: no event, wait or order of the stream in between");
     ++epoch;
     used -= x.hi - x.lo;
+    if (Granule* g = granule_of(x.lo))
+        forget((u64)g, (u64)granule_of(x.lo) + (x.hi - x.lo) / Granule::kBytes * sizeof(Granule));
     if (x.kind == AllocKind::Host || x.kind == AllocKind::Managed) {
-        munmap((void*)(x.lo - 4096), (x.hi - x.lo + 4095) / 4096 * 4096 + 8192);
+        forget(x.lo, x.lo + pages(x.hi - x.lo));
+        mprotect((void*)x.lo, pages(x.hi - x.lo), PROT_NONE);
         table.erase(it);
         return true;
     }
     x.freed = true;
-    u64 lo = (x.lo + 4095) / 4096 * 4096, hi = x.hi / 4096 * 4096;
-    if (hi > lo) madvise((void*)(lo + g_delta), hi - lo, MADV_DONTNEED);
+    x.users = {};
+    forget(x.lo + g_delta, x.hi + g_delta);
     return true;
+}
+
+void mem_use(u64 addr, const OrderedOp& op) {
+    std::lock_guard l(mu);
+    auto it = find_any(addr);
+    if (it == table.end() || it->second.freed || !opt().race_global) return;
+    Alloc& x = it->second;
+    if (x.born && !order().before(x.born, *op.knows) && x.born != op.id)
+        report_order(op, addr,
+                     " uses memory that was allocated on another stream: no event, wait or order "
+                     "of the stream in between");
+    for (u32& user : x.users)
+        if (order().same_stream(user, op.id)) {
+            user = op.id;
+            return;
+        }
+    x.users.push_back(op.id);
 }
 
 void mem_register(u64 addr, u64 bytes, AllocKind kind) {
     std::lock_guard l(mu);
     ++epoch;
-    table[addr] = {addr, addr + bytes, kind, false, ""};
+    table[addr] = {addr, addr + bytes, kind, false, "", 0, {}};
 }
 bool mem_unregister(u64 addr) {
     std::lock_guard l(mu);
@@ -176,6 +231,7 @@ u8* host_view(u64 a) { return (u8*)(is_device(a) ? a + g_delta : a); }
 u8* global_slow(Warp& w, const Ins& i, int lane, u64 addr, u32 size) {
     Alloc x;
     if (mem_find(addr, x) && addr + size <= x.hi) {
+        mem_use(addr, w.blk->L->ordered);
         w.wk->cache[((u64)&i / sizeof(Ins)) & 255] = {x.lo, x.hi};
         return host_view(addr);
     }

@@ -1,6 +1,7 @@
 // Device memory: one arena, an allocation table with red zones, and registered host ranges.
 #pragma once
 #include "kernels/ptxemu/interpreter/core.h"
+#include "kernels/ptxemu/interpreter/order.h"
 
 namespace ptxemu {
 
@@ -11,10 +12,18 @@ struct Alloc {
     AllocKind kind = AllocKind::Device;
     bool freed = false;
     std::string name;
+    u32 born = 0;            // operation that allocated it in a stream's order
+    std::vector<u32> users;  // last operation of each stream that touched it
 };
 
-u64 mem_alloc(u64 bytes, AllocKind kind, const std::string& name = "");  // 0 if there is no room
-bool mem_free(u64 addr);
+// 0 if there is no room
+u64 mem_alloc(u64 bytes, AllocKind kind, const std::string& name = "", u32 born = 0);
+// `by`: the operation that frees it in a stream's order: a report where it does not come after
+// every use.
+bool mem_free(u64 addr, const OrderedOp* by = nullptr);
+// An operation touches the live allocation at `addr`: a report where it does not come after the
+// allocation.
+void mem_use(u64 addr, const OrderedOp& op);
 void mem_register(u64 addr, u64 bytes, AllocKind kind);  // host memory visible to kernels
 bool mem_unregister(u64 addr);
 bool mem_find(u64 addr, Alloc& out);           // the live allocation holding addr
@@ -27,6 +36,8 @@ u8* host_view(u64 addr);   // where the emulator may touch this device or regist
 
 extern u64 g_delta;  // host view = device address + g_delta
 extern u64 g_arena_lo, g_arena_hi;
+extern u64 g_pinned_lo, g_pinned_hi;                // pinned host memory
+extern struct Granule *g_shadow, *g_pinned_shadow;  // of the two (global_shadow.h); null when off
 
 // Checked access from a kernel: pointer to use, or a report and an abort.
 u8* global_slow(Warp& w, const Ins& i, int lane, u64 addr, u32 size);

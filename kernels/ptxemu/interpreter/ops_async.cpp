@@ -156,6 +156,8 @@ Ctl cp_async(Warp& w, const Ins& i, u32 m) {
         count_access(w, i, live, A, i.msize, true, SpGlobal);
         count_access(w, i, m, D, i.msize, false, SpShared);
     }
+    u64 source[32];
+    u32 whole = 0;  // lanes that copy all of their bytes
     lanes(m, [&](int l) {
         u64 a = D[l];
         if (a - kSharedWindow < kWindowSize) a -= kSharedWindow;
@@ -169,12 +171,18 @@ Ctl cp_async(Warp& w, const Ins& i, u32 m) {
             u64 s = S[l] + (u64)so;
             if (s & (u64)(i.msize - 1)) misaligned(w, i, l, s, i.msize);
             memcpy(p.data, global(w, i, l, s, n), n);
+            source[l] = s;
+            if (n == i.msize)
+                whole |= 1u << l;
+            else if (races(w))
+                global_range(w, i, l, s, n, false);
             if (g_init) check_init(w, i, l, s, n);
         }
         if (w.blk->shadow) w.blk->shadow->issue(w, i, l, (u32)a - kSharedBase, i.msize);
         memset(w.blk->smem + (a - kSharedBase), 0xFF, i.msize);
         w.pend[l].push_back(p);
     });
+    if (whole && races(w)) global_read(w, i, source, whole, i.msize);
     return Next;
 }
 Ctl commit_group(Warp& w, const Ins&, u32 m) {
@@ -300,6 +308,7 @@ Ctl bulk(Warp& w, const Ins& i, u32 m) {
             u8* from = global(w, i, l, s, n);
             u32 mb = mbar_addr(w, i, l, w.reg<u64>(i.o[4])[l] + i.ext[2]);
             if (g_init) check_init(w, i, l, s, n);
+            if (races(w)) global_range(w, i, l, s, n, false);
             std::vector<u8> data(from, from + n);
             u32 off = (u32)d - kSharedBase;
             if (b.shadow) b.shadow->issue(w, i, l, off, n);
@@ -319,6 +328,7 @@ Ctl bulk(Warp& w, const Ins& i, u32 m) {
             u8* to = global(w, i, l, d, n);
             if (b.shadow) b.shadow->read(w, i, l, (u32)s - kSharedBase, n);
             if (g_init) set_init(d, n);
+            if (races(w)) global_range(w, i, l, d, n, true);
             if (i.sub == 1)
                 memcpy(to, from, n);
             else

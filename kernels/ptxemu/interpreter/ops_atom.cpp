@@ -113,6 +113,15 @@ u64 combine(AOp op, Ty t, u64 o, u64 a, u64 c) {
     }
 }
 
+// The check for races: an atomic sees what was released to its address, and releases what its
+// warp's fences cover.
+void note_atomic(Warp& w, const Ins& i, const u64* addresses, int l, u32 bytes, bool returns) {
+    if (!races(w)) return;
+    if (returns) order_read(w, addresses[l], i.order);
+    u32 clock = order_write(w, addresses[l], i.order, true);
+    global_write(w, i, addresses, 1u << l, bytes, clock, {});
+}
+
 // o: 1 address, 2.. ; ext: n dsts then n a then n c; sub op, sub3 type, sub4: has destination
 Ctl atom(Warp& w, const Ins& i, u32 m) {
     u64 A[32];
@@ -134,6 +143,7 @@ Ctl atom(Warp& w, const Ins& i, u32 m) {
         }
         std::unique_lock<std::mutex> g;
         if (lock && !p.shared) g = std::unique_lock(stripes[((u64)p.p >> 4) & 63]);
+        if (!p.shared) note_atomic(w, i, A, l, bytes, i.sub4);
         for (u32 k = 0; k < n; ++k) {
             auto val = [&](u32 j) -> u64 {
                 u32 off = i.ext[j * n + k];
@@ -164,6 +174,7 @@ Ctl atom128(Warp& w, const Ins& i, u32 m) {
                                         : place<SpGeneric>(w, i, l, A[l], 16);
         if (p.shared && w.blk->shadow) w.blk->shadow->atomic(w, i, l, p.off, 16);
         std::lock_guard g(stripes[((u64)p.p >> 4) & 63]);
+        if (!p.shared) note_atomic(w, i, A, l, 16, true);
         u128 old, a = w.reg<u128>(i.ext[1])[l];
         memcpy(&old, p.p, 16);
         u128 r = i.sub == ACas ? (old == a ? w.reg<u128>(i.ext[2])[l] : old) : a;
@@ -179,6 +190,7 @@ bool dec_atom(Dec& d) {
     bool at = d.I.op == "atom", red = d.I.op == "red";
     if ((!at && !red) || d.has("async") || d.has("bulk")) return false;
     in.cls = Cls::Atomic;
+    in.order = order_of(d) | kStrong;
     static const std::pair<const char*, AOp> names[] = {
         {"add", AAdd}, {"min", AMin}, {"max", AMax}, {"inc", AInc},   {"dec", ADec},
         {"and", AAnd}, {"or", AOr},   {"xor", AXor}, {"exch", AExch}, {"cas", ACas}};

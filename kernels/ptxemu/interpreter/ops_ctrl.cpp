@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "kernels/ptxemu/interpreter/block_order.h"
 #include "kernels/ptxemu/interpreter/decode.h"
 #include "kernels/ptxemu/interpreter/lane.h"
 #include "kernels/ptxemu/interpreter/memory.h"
@@ -282,6 +283,7 @@ Ctl bar_op(Warp& w, const Ins& i, u32 m) {
         }
     r.expected = want;
     r.full = full;
+    if (b.order && b.order->used) b.order->arrive(w, id);
     r.arrived += m == w.init ? 32 : (u32)__builtin_popcount(m);
     for (u32 k = 0; k < b.nwarps; ++k) r.vc[k] = std::max(r.vc[k], w.vc[k]);
     r.vc[w.id] = std::max(r.vc[w.id], w.clock);
@@ -472,6 +474,15 @@ bool dec_ctrl(Dec& d) {
     if (op == "bar" || op == "barrier") return dec_bar(d);
     if (op == "nanosleep") {
         in.fn = yield_op;
+        return true;
+    }
+    if ((op == "membar" && !d.has("cta")) ||
+        (op == "fence" && (d.has("gpu") || d.has("sys") || d.has("cluster")) && !d.has("proxy"))) {
+        in.fn = [](Warp& w, const Ins&, u32) -> Ctl {
+            if (w.blk->order) order_fence(w);
+            return Next;
+        };
+        in.cls = Cls::Sync;
         return true;
     }
     if (op == "membar" || op == "fence" || op == "brkpt" || op == "pmevent" || op == "setmaxnreg" ||

@@ -43,6 +43,18 @@ void count_access(Warp& w, const Ins&, u32 m, const u64* A, u32 bytes, bool load
     if (gl_mask) st->global(load, A, gl_mask, bytes);
 }
 
+u8 order_of(Dec& d) {
+    bool acquire = d.has("acquire") || d.has("acq_rel"),
+         release = d.has("release") || d.has("acq_rel");
+    bool strong = acquire || release || d.has("volatile") || d.has("relaxed") || d.has("mmio");
+    return (u8)((strong ? kStrong : 0) | (acquire ? kAcquire : 0) | (release ? kRelease : 0));
+}
+
+void note_read(Warp& w, const Ins& i, const u64* addresses, u32 mask, u32 bytes) {
+    global_read(w, i, addresses, mask, bytes);
+    if (i.order & kStrong) lanes(mask, [&](int l) { order_read(w, addresses[l], i.order); });
+}
+
 Space address_of(Dec& d, const Opnd& o, int slot) {
     Ins& in = d.in;
     const Opnd& base = o.k == Opnd::Addr ? o.sub[0] : o;
@@ -73,6 +85,7 @@ Ctl load(Warp& w, const Ins& i, u32 m) {
     if (w.wk->stats) count_access(w, i, m, A, bytes, true, S);
     const u32* dsts = n > 1 ? i.ext.data() : i.o;
     Shadow* sh = w.blk->shadow.get();
+    constexpr bool global_space = S == SpGlobal || S == SpGeneric;
     u32 rest = m;
     while (rest) {
         int l = __builtin_ctz(rest);
@@ -103,6 +116,7 @@ Ctl load(Warp& w, const Ins& i, u32 m) {
             }
         }
     }
+    if (global_space && races(w)) note_read(w, i, A, m, bytes);
     return Next;
 }
 
@@ -113,28 +127,43 @@ Ctl store(Warp& w, const Ins& i, u32 m) {
     const u32 n = i.n, bytes = ES * n;
     if (w.wk->stats) count_access(w, i, m, A, bytes, false, S);
     const u32* srcs = n > 1 ? i.ext.data() : i.o;
-    Shadow* sh = w.blk->shadow.get();
-    u32 rest = m;
-    while (rest) {
-        int l = __builtin_ctz(rest);
-        rest &= rest - 1;
-        u64 a = A[l];
-        if (S != SpParamFn && (a & (bytes - 1))) misaligned(w, i, l, a, bytes);
-        Place p = place<S>(w, i, l, a, bytes);
-        u8 buf[ES * 8];
+    constexpr bool global_space = S == SpGlobal || S == SpGeneric;
+    using Value = u8[ES * 8];
+    auto value = [&](int l, Value& v) {
         for (u32 k = 0; k < n; ++k) {
             if constexpr (ES == 16)
-                memcpy(buf + k * 16, w.R + srcs[k] + (size_t)l * 16, 16);
+                memcpy(v + k * 16, w.R + srcs[k] + (size_t)l * 16, 16);
             else if constexpr (ES == 8)
-                memcpy(buf + k * 8, &w.reg<u64>(srcs[k])[l], 8);
+                memcpy(v + k * 8, &w.reg<u64>(srcs[k])[l], 8);
             else
-                memcpy(buf + k * ES, &w.reg<u32>(srcs[k])[l], ES);
+                memcpy(v + k * ES, &w.reg<u32>(srcs[k])[l], ES);
         }
-        if ((S == SpShared || S == SpGeneric) && p.shared && sh)
-            sh->write(w, i, l, p.off, bytes, p.p, buf);
-        if ((S == SpGlobal || S == SpGeneric) && g_init && !p.shared) set_init(a, bytes);
-        memcpy(p.p, buf, bytes);
-    }
+    };
+    Shadow* sh = w.blk->shadow.get();
+    Place at[32];
+    lanes(m, [&](int l) {
+        u64 a = A[l];
+        if (S != SpParamFn && (a & (bytes - 1))) misaligned(w, i, l, a, bytes);
+        at[l] = place<S>(w, i, l, a, bytes);
+    });
+    if (global_space && races(w))
+        note_write(w, i, A, m, bytes, [&](u32 together) {
+            bool same = true;
+            Value v;
+            lanes(together, [&](int l) {
+                value(l, v);
+                same &= memcmp(at[l].p, v, bytes) == 0;
+            });
+            return same;
+        });
+    lanes(m, [&](int l) {
+        Value v;
+        value(l, v);
+        if ((S == SpShared || S == SpGeneric) && at[l].shared && sh)
+            sh->write(w, i, l, at[l].off, bytes, at[l].p, v);
+        if (global_space && g_init && !at[l].shared) set_init(A[l], bytes);
+        memcpy(at[l].p, v, bytes);
+    });
     return Next;
 }
 
@@ -275,6 +304,7 @@ bool dec_mem(Dec& d) {
     int es = ty_size(t);
     in.n = (u8)(d.has("v2") ? 2 : d.has("v4") ? 4 : d.has("v8") ? 8 : 1);
     in.msize = (u8)es;
+    in.order = order_of(d);
     const Opnd& addr = d.op(ld ? 1 : 0);
     const Opnd& val = d.op(ld ? 0 : 1);
     Space s = address_of(d, addr, 1);

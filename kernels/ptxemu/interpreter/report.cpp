@@ -26,6 +26,7 @@ const Options& opt() {
         r.check = env_int("PTXEMU_CHECK", 1);
         r.race = r.check && env_int("PTXEMU_RACE", 1);
         r.race_warp = r.check && env_int("PTXEMU_RACE_WARP", 1);
+        r.race_global = r.check && env_int("PTXEMU_RACE_GLOBAL", 1);
         r.init = r.check && env_int("PTXEMU_INIT", 1);
         r.stats = env_int("PTXEMU_STATS", 0);
         r.poison = env_int("PTXEMU_POISON", 1);
@@ -70,6 +71,8 @@ const char* name(Fault f) {
             return "SHARED RACE";
         case Fault::WarpRace:
             return "WARP RACE";
+        case Fault::GlobalRace:
+            return "GLOBAL RACE";
         case Fault::WarpSync:
             return "WARP SYNC";
         case Fault::Local:

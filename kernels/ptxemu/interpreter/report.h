@@ -5,8 +5,8 @@
 namespace ptxemu {
 
 struct Options {
-    bool check = true, race = true, race_warp = true, init = true, stats = false, poison = true,
-         quiet = false;
+    bool check = true, race = true, race_warp = true, race_global = true, init = true,
+         stats = false, poison = true, quiet = false;
     bool trace = false, global_init = false, async = false, exit_ok = false;
     u64 sched = 0;
     int threads = 1, max_reports = 20, exit_code = 86, cc = 0, devices = 1, driver = 13000;
@@ -23,6 +23,7 @@ enum class Fault : u8 {
     AsyncRead,
     Race,
     WarpRace,
+    GlobalRace,
     WarpSync,
     Local,
     Other,

@@ -147,6 +147,7 @@ Ctl tensor(Warp& w, const Ins& i, u32 m) {
                 u8* p = &img[s - (u32)sa];
                 if (g) {
                     memcpy(p, global(w, i, l, g, es), es);
+                    if (races(w)) global_range(w, i, l, g, es, false);
                     if (g_init) check_init(w, i, l, g, es);
                 } else if (map.nan_fill)
                     memset(p, 0xFF, es);
@@ -169,6 +170,7 @@ Ctl tensor(Warp& w, const Ins& i, u32 m) {
             const u8* from = w.blk->smem + (s - kSharedBase);
             u8* d = global(w, i, l, g, es);
             if (g_init) set_init(g, es);
+            if (races(w)) global_range(w, i, l, g, es, true);
             if (i.sub == 1) {
                 memcpy(d, from, es);
                 return;
@@ -211,6 +213,7 @@ bool dec_tma(Dec& d) {
     bool store = d.has("bulk_group"), red = d.has("reduce");
     if (red && !d.has("add")) return false;
     in.sub = red ? 2 : store ? 1 : 0;
+    in.order = red ? kStrong : 0;
     const Opnd &sh = d.op(store ? 1 : 0), &tm = d.op(store ? 0 : 1);
     if (tm.k != Opnd::Addr || tm.sub.size() != 2 || tm.sub[1].k != Opnd::Vec ||
         (int)tm.sub[1].sub.size() != in.n)

@@ -113,8 +113,9 @@ double d_gelu(double x) {
 
 class Gemm : public Work {
   public:
-    explicit Gemm(const Problem& p)
-        : p_(p), e_(p_.epilogue), bias_n_(has(kBiasGradB) ? p.n : p.m) {}
+    explicit Gemm(const Problem& p) : p_(p), e_(p_.epilogue), bias_n_(has(kBiasGradB) ? p.n : p.m) {
+        label = "cuBLAS call";
+    }
 
     cublasStatus_t prepare();
     void start() override;

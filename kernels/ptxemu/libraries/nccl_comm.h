@@ -75,6 +75,7 @@ struct GroupWork : Work, std::enable_shared_from_this<GroupWork> {
     std::vector<NcclOp> ops;
     std::atomic<bool> ended{false};
 
+    GroupWork() { label = "NCCL call"; }
     bool remote() const override { return true; }
     void start() override;
     void abandon() override { ended = true; }

@@ -96,7 +96,7 @@ void Segment::meet(Meeting& m, const std::atomic<bool>& aborted) {
 void Segment::wait_for_all(const std::atomic<bool>& aborted) {
     for (u32 n; (n = head_->attached) != (u32)ranks_;) {
         futex_wait(&head_->attached, n);
-        check_peers(aborted);
+        if (head_->attached == n) check_peers(aborted);
     }
 }
 

@@ -57,11 +57,11 @@ cudaError_t copy_in(Stream& s, Copy c, cudaMemcpyKind kind, bool host_waits) {
     if (!to_host && !host_waits && pageable(c.from) && !runs_at_once(s)) {
         auto image = std::make_shared<std::vector<u8>>(c.from, c.from + c.from_span());
         c.from = image->data();
-        submit(s, [c, image] { c.run(); }, {c.uses()[1]});
+        submit(s, "copy", [c, image] { c.run(); }, {c.uses()[1]});
         return cudaSuccess;
     }
     submit(
-        s, [c] { c.run(); }, c.uses());
+        s, "copy", [c] { c.run(); }, c.uses());
     if (to_host || host_waits) {
         wait(s);
         order().host_waited(order().issued(s.order_slot));
@@ -86,7 +86,7 @@ cudaError_t fill_in(Stream& s, void* p, size_t pitch, int value, size_t width, s
             mark_init((u64)p + r * pitch, width);
         }
     };
-    submit(s, run, {use});
+    submit(s, "fill", run, {use});
     return cudaSuccess;
 }
 

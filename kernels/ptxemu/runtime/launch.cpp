@@ -98,6 +98,26 @@ u64 symbol_address(const void* sym, size_t* size) {
     return g->second;
 }
 
+namespace {
+struct KernelWork : Work {
+    Launch launch;
+    void start() override {
+        launch.ordered = order;
+        if (launch.cooperative) {  // the barrier word of grid.sync()
+            static u64 barrier_word = mem_alloc(8, AllocKind::Variable, "grid workspace");
+            memset(host_view(barrier_word), 0, 8);
+            launch.workspace = barrier_word;
+        }
+        try {
+            run_launch(launch);
+        } catch (LaunchAbort& a) {  // found at the next synchronising call, as on a device
+            fprintf(stderr, "ptxemu: kernel %s stopped with CUDA error %d\n", label, a.cudaError);
+            set_sticky((cudaError_t)a.cudaError);
+        }
+    }
+};
+}  // namespace
+
 cudaError_t launch_kernel(KernelRec& k, dim3 grid, dim3 block, void** args, size_t shared,
                           bool coop, Stream& stream) {
     Program* p = program_of(k);
@@ -133,20 +153,10 @@ cudaError_t launch_kernel(KernelRec& k, dim3 grid, dim3 block, void** args, size
         fprintf(stderr, "ptxemu-trace launch %llu %s grid (%u,%u,%u) block (%u,%u,%u) shared %zu\n",
                 (unsigned long long)L.id, demangle(k.name).c_str(), grid.x, grid.y, grid.z, block.x,
                 block.y, block.z, shared);
-    submit(stream, [L = std::move(L), name = k.name]() mutable {
-        if (L.cooperative) {  // the barrier word of grid.sync()
-            static u64 barrier_word = mem_alloc(8, AllocKind::Variable, "grid workspace");
-            memset(host_view(barrier_word), 0, 8);
-            L.workspace = barrier_word;
-        }
-        try {
-            run_launch(L);
-        } catch (LaunchAbort& a) {  // found at the next synchronising call, as on a device
-            fprintf(stderr, "ptxemu: kernel %s stopped with CUDA error %d\n",
-                    demangle(name).c_str(), a.cudaError);
-            set_sticky((cudaError_t)a.cudaError);
-        }
-    });
+    auto w = std::make_shared<KernelWork>();
+    w->launch = std::move(L);
+    w->label = k.label();
+    submit({&stream}, w);
     return cudaSuccess;
 }
 

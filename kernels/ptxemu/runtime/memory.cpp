@@ -2,17 +2,18 @@
 #include <algorithm>
 #include <string>
 
+#include "kernels/ptxemu/interpreter/global_shadow.h"
 #include "kernels/ptxemu/runtime/runtime.h"
 
 using namespace ptxemu;
 
 namespace {
 
-cudaError_t allocate(void** p, size_t n, AllocKind kind) {
+cudaError_t allocate(void** p, size_t n, AllocKind kind, u32 born = 0) {
     if (!p) return set_error(cudaErrorInvalidValue);
     *p = nullptr;
     if (n == 0) return cudaSuccess;
-    u64 a = mem_alloc(n, kind);
+    u64 a = mem_alloc(n, kind, "", born);
     if (!a) return set_error(cudaErrorMemoryAllocation);
     *p = (void*)a;
     return cudaSuccess;
@@ -34,16 +35,31 @@ cudaError_t release(void* p) {
     return set_error(sticky_error());
 }
 
+// The two ends of an allocation in a stream's order.
+struct Birth : Work {
+    Birth() { label = "cudaMallocAsync"; }
+    void start() override {}
+};
+struct Death : Work {
+    void* p = nullptr;
+    Death() { label = "cudaFreeAsync"; }
+    void start() override {
+        if (!mem_free((u64)p, &order)) live_use({p, 1, false, "free"});
+    }
+};
+
 cudaError_t allocate_in(Stream& s, void** p, size_t n) {
-    cudaError_t e = allocate(p, n, AllocKind::Device);
-    if (!e) submit(s, [] {});
-    return e;
+    auto birth = std::make_shared<Birth>();
+    submit({&s}, birth);
+    return allocate(p, n, AllocKind::Device, birth->order.id);
 }
 
 cudaError_t release_in(Stream& s, void* p) {
     if (!p) return cudaSuccess;
     if (!starts_allocation(p)) return set_error(cudaErrorInvalidValue);
-    submit(s, [p] { mem_free((u64)p); }, {{p, 1, true, "free"}});
+    auto death = std::make_shared<Death>();
+    death->p = p;
+    submit({&s}, death);
     return cudaSuccess;
 }
 
@@ -70,7 +86,11 @@ bool live_use(const MemoryUse& use) {
     return false;
 }
 
-void check_use(const MemoryUse& use, const Work&) { live_use(use); }
+void check_use(const MemoryUse& use, const Work& by) {
+    if (!live_use(use)) return;
+    mem_use((u64)use.at, by.order);
+    global_range((u64)use.at, use.bytes, use.write, by.order);
+}
 
 }  // namespace ptxemu
 

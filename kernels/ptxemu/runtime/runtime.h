@@ -24,6 +24,11 @@ struct KernelRec {
     std::string name;
     Program* prog = nullptr;
     int max_dyn_shared = 48 * 1024;
+    std::string readable;  // name
+    const char* label() {
+        if (readable.empty()) readable = demangle(name);
+        return readable.c_str();
+    }
 };
 struct VarRec {
     FatModule* fm;

@@ -137,14 +137,15 @@ void submit(const std::vector<Stream*>& on, std::shared_ptr<Work> work) {
     work->streams = on;
     std::vector<u32> slots;
     for (Stream* s : on) slots.push_back(s->order_slot);
-    work->order = order().begin(slots);
+    work->order = order().begin(slots, work->label);
     for (Stream* s : on) s->queue.push_back({work->seq, work});
     if (!opt().async)
         for (Stream* s : on) advance(*s);
 }
 
-void submit(Stream& s, std::function<void()> run, std::vector<MemoryUse> uses) {
+void submit(Stream& s, const char* label, std::function<void()> run, std::vector<MemoryUse> uses) {
     auto w = std::make_shared<Lambda>();
+    w->label = label;
     w->run = std::move(run);
     w->uses = std::move(uses);
     submit({&s}, std::move(w));

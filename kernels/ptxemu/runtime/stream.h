@@ -34,7 +34,7 @@ std::vector<Stream*> live_streams();  // created and not destroyed
 Stream* stream_of(cudaStream_t s);
 
 void submit(const std::vector<Stream*>& on, std::shared_ptr<Work> work);
-void submit(Stream& s, std::function<void()> run, std::vector<MemoryUse> uses = {});
+void submit(Stream& s, const char* label, std::function<void()> run, std::vector<MemoryUse> uses);
 bool runs_at_once(Stream& s);  // new work on s would
 // Runs what is queued in s before `seq`, as far as it can: true when all of it has ended.
 bool advance(Stream& s, u64 seq = ~0ull);

@@ -20,6 +20,7 @@ struct Record : Work {
     bool reached = false;
     std::chrono::steady_clock::time_point time;
 
+    Record() { label = "event"; }
     void start() override {
         time = std::chrono::steady_clock::now();
         reached = true;
@@ -34,6 +35,7 @@ struct Event {
 };
 struct EventWait : Work {
     std::shared_ptr<Record> record;
+    EventWait() { label = "wait for an event"; }
     void start() override {}
     bool done() override { return record->bring_on(); }
 };
@@ -77,6 +79,7 @@ struct HostFunction : Work, std::enable_shared_from_this<HostFunction> {
     std::function<void()> call;
     std::atomic<bool> returned{false};
 
+    HostFunction() { label = "host function"; }
     bool remote() const override { return true; }
     void start() override {
         host_functions().run([self = shared_from_this()] {

@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "kernels/ptxemu/runtime/order.h"
+#include "kernels/ptxemu/interpreter/order.h"
 
 namespace ptxemu {
 
@@ -30,6 +30,7 @@ class Work {
     // Instead of start() once the device has failed.
     virtual void abandon() {}
 
+    const char* label = "";  // words for a report
     std::vector<MemoryUse> uses;
     std::shared_ptr<Work> previous;  // must have started before, whatever its stream
 

@@ -16,11 +16,12 @@ F3(f_add, "add.rn.f32 %0, %1, %2;")
 F3(f_sub, "sub.f32 %0, %1, %2;")
 F3(f_mul, "mul.f32 %0, %1, %2;")
 F3(f_fma, "fma.rn.f32 %0, %1, %2, %3;")
-F3(f_div, "div.rn.f32 %0, %1, %2;") F3(f_addrz, "add.rz.f32 %0, %1, %2;") F3(
-    f_mulrm, "mul.rm.f32 %0, %1, %2;") F3(f_fmarp, "fma.rp.f32 %0, %1, %2, %3;")
-    F3(f_sqrt, "sqrt.rn.f32 %0, %1;") F3(f_rcp, "rcp.rn.f32 %0, %1;") F3(
-        f_min, "min.f32 %0, %1, %2;") F3(f_max, "max.f32 %0, %1, %2;") F3(f_minnan,
-                                                                          "min.NaN.f32 %0, %1, %2;")
+F3(f_div, "div.rn.f32 %0, %1, %2;")
+F3(f_addrz, "add.rz.f32 %0, %1, %2;") F3(f_mulrm, "mul.rm.f32 %0, %1, %2;") F3(
+    f_fmarp, "fma.rp.f32 %0, %1, %2, %3;") F3(f_sqrt,
+                                              "sqrt.rn.f32 %0, %1;") F3(f_rcp, "rcp.rn.f32 %0, %1;")
+    F3(f_min, "min.f32 %0, %1, %2;") F3(f_max, "max.f32 %0, %1, %2;") F3(f_minnan,
+                                                                         "min.NaN.f32 %0, %1, %2;")
         F3(f_neg, "neg.f32 %0, %1;") F3(f_abs, "abs.f32 %0, %1;") F3(
             f_sat, "add.sat.f32 %0, %1, %2;") F3(f_ftz, "mul.ftz.f32 %0, %1, %2;")
             F3(f_ex2, "ex2.approx.f32 %0, %1;") F3(f_lg2, "lg2.approx.f32 %0, %1;") F3(
@@ -368,11 +369,11 @@ int main() {
     RF(f_sub, a - b)
     RF(f_mul, a * b)
     RF(f_fma, fmaf(a, b, c))
-    RF(f_div, a / b) RF(f_sqrt, sqrtf(a)) RF(f_rcp, 1.0f / a) RF(
-        f_addrz, withRound(FE_TOWARDZERO, a, b, c, 0))
-        RF(f_mulrm, withRound(FE_DOWNWARD, a, b, c, 1)) RF(
-            f_fmarp, withRound(FE_UPWARD, a, b, c, 2)) RF(f_min, fmn(a, b)) RF(f_max, fmx(a, b))
-            RF(f_minnan, a != a || b != b ? NAN : fmn(a, b)) RF(f_neg, -a) RF(f_abs, fabsf(a)) RF(
+    RF(f_div, a / b)
+    RF(f_sqrt, sqrtf(a)) RF(f_rcp, 1.0f / a) RF(f_addrz, withRound(FE_TOWARDZERO, a, b, c, 0)) RF(
+        f_mulrm, withRound(FE_DOWNWARD, a, b, c, 1)) RF(f_fmarp, withRound(FE_UPWARD, a, b, c, 2))
+        RF(f_min, fmn(a, b)) RF(f_max, fmx(a, b)) RF(f_minnan, a != a || b != b ? NAN : fmn(a, b))
+            RF(f_neg, -a) RF(f_abs, fabsf(a)) RF(
                 f_sat, a + b != a + b ? 0 : fminf(fmaxf(a + b, 0), 1)) RF(f_ftz, fz(fz(a) * fz(b)))
                 RA(f_ex2, exp2((double)a)) RA(f_lg2, log2((double)a)) RA(f_sin, sin((double)a))
                     RA(f_cos, cos((double)a)) RA(f_rsqrt, 1 / sqrt((double)a)) RA(
@@ -495,11 +496,12 @@ int main() {
     RH(h_mul, h_(X * Y))
     RH(h_min, X != X ? y : Y != Y ? x : X == 0 && Y == 0 ? (u16)(x | y) : X < Y ? x : y)
     RH(h_fma, h_(oddFma(X, Y, Z)))
-    RB(b_add, b_(X + Y)) RB(b_max, X != X             ? y
-                                   : Y != Y           ? x
-                                   : X == 0 && Y == 0 ? (u16)(x & y)
-                                   : X > Y            ? x
-                                                      : y) RB(b_fma, b_(oddFma(X, Y, Z)))
+    RB(b_add, b_(X + Y))
+    RB(b_max, X != X             ? y
+              : Y != Y           ? x
+              : X == 0 && Y == 0 ? (u16)(x & y)
+              : X > Y            ? x
+                                 : y) RB(b_fma, b_(oddFma(X, Y, Z)))
         run<u32>("neg.f16x2", h_neg, ha, hb2, hc, [](u32 a, u32, u32) { return a ^ 0x80008000u; });
     run<u32>("setp.f16x2", h_lt, ha, hb2, hc, [](u32 a, u32 b, u32) -> u32 {
         return (hf((u16)a) < hf((u16)b)) + 2 * (hf(a >> 16) < hf(b >> 16));

@@ -6,8 +6,10 @@ K32(k_add, "add.s32 %0, %1, %2;")
 K32(k_sub, "sub.u32 %0, %1, %2;")
 K32(k_addsat, "add.sat.s32 %0, %1, %2;")
 K32(k_subsat, "sub.sat.s32 %0, %1, %2;")
-K32(k_mullo, "mul.lo.s32 %0, %1, %2;") K32(k_mulhis, "mul.hi.s32 %0, %1, %2;") K32(
-    k_mulhiu, "mul.hi.u32 %0, %1, %2;") K32(k_mad, "mad.lo.s32 %0, %1, %2, %3;")
+K32(k_mullo, "mul.lo.s32 %0, %1, %2;")
+K32(k_mulhis,
+    "mul.hi.s32 %0, %1, %2;") K32(k_mulhiu,
+                                  "mul.hi.u32 %0, %1, %2;") K32(k_mad, "mad.lo.s32 %0, %1, %2, %3;")
     K32(k_madhi, "mad.hi.u32 %0, %1, %2, %3;") K32(k_mul24, "mul24.lo.s32 %0, %1, %2;") K32(
         k_mad24,
         "mad24.lo.u32 %0, %1, "
@@ -291,14 +293,12 @@ int main() {
     R32(k_sub, a - b)
     R32(k_addsat, clamp32((i64)sa + sb))
     R32(k_subsat, clamp32((i64)sa - sb))
-    R32(k_mullo, a * b) R32(k_mulhis, ((i64)sa * sb) >> 32) R32(k_mulhiu, ((u64)a * b) >> 32) R32(
-        k_mad,
-        a * b + c) R32(k_madhi,
-                       (u32)(((u64)a * b) >> 32) +
-                           c) R32(k_mul24,
-                                  (u32)(((i64)((i32)(a << 8) >> 8)) *
-                                        ((i32)(b << 8) >>
-                                         8))) R32(k_mad24, (a & 0xffffff) * (b & 0xffffff) + c)
+    R32(k_mullo, a * b)
+    R32(k_mulhis, ((i64)sa * sb) >> 32) R32(k_mulhiu, ((u64)a * b) >> 32) R32(k_mad, a * b + c) R32(
+        k_madhi, (u32)(((u64)a * b) >> 32) +
+                     c) R32(k_mul24, (u32)(((i64)((i32)(a << 8) >> 8)) *
+                                           ((i32)(b << 8) >>
+                                            8))) R32(k_mad24, (a & 0xffffff) * (b & 0xffffff) + c)
         R32Z(k_divs, sb == -1 ? 0 - a : sa / sb) R32Z(k_divu, a / b) R32Z(
             k_rems,
             sb == -1

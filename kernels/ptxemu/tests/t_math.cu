@@ -8,9 +8,10 @@
     X(exp2f)                                                                                  \
     X(expm1f)                                                                                 \
     X(logf)                                                                                   \
-    X(log1pf) X(log2f) X(log10f) X(sinf) X(cosf) X(tanf) X(tanhf) X(sinhf) X(asinf) X(atanf)  \
-        X(erff) X(erfcf) X(sqrtf) X(cbrtf) X(rintf) X(ceilf) X(lgammaf) X(tgammaf) X(rsqrtf_) \
-            X(sigm) X(geluf)
+    X(log1pf)                                                                                 \
+    X(log2f) X(log10f) X(sinf) X(cosf) X(tanf) X(tanhf) X(sinhf) X(asinf) X(atanf) X(erff)    \
+        X(erfcf) X(sqrtf) X(cbrtf) X(rintf) X(ceilf) X(lgammaf) X(tgammaf) X(rsqrtf_) X(sigm) \
+            X(geluf)
 __host__ __device__ inline float rsqrtf_(float x) { return 1.0f / sqrtf(x); }
 __host__ __device__ inline float sigm(float x) { return 1.0f / (1.0f + expf(-x)); }
 __host__ __device__ inline float geluf(float x) {

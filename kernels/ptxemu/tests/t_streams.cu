@@ -1,6 +1,6 @@
 // PTXEMU_ASYNC=1: work happens as late as CUDA allows.
 
-// env: PTXEMU_ASYNC=1
+// env: PTXEMU_ASYNC=1 PTXEMU_RACE_GLOBAL=0
 
 #include "common.h"
 __global__ void set(int* a, int v) { a[threadIdx.x] = v; }

@@ -210,6 +210,7 @@ __global__ void lastBlock(u32* out) {
         order_[blockIdx.x] = blockIdx.x * 2;
         __threadfence();
         last = atomicAdd(&flag, 1) == gridDim.x - 1;
+        __threadfence();
     }
     __syncthreads();
     if (last) {

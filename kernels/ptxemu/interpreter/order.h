@@ -3,7 +3,7 @@
 // the host has waited for.
 #pragma once
 #include <memory>
-#include <utility>
+#include <string>
 #include <vector>
 
 #include "kernels/ptxemu/interpreter/types.h"
@@ -27,7 +27,7 @@ class Order {
     u32 open_stream(bool blocking);
     void close_stream(u32 stream);
     // The next operation of these streams: it comes after all that was issued to any of them.
-    OrderedOp begin(const std::vector<u32>& streams);
+    OrderedOp begin(const std::vector<u32>& streams, const char* name);
     // What a wait for the end of everything issued to `stream` so far covers.
     Knowledge issued(u32 stream) const;
     void wait(u32 stream, const Knowledge& k) { join(streams_[stream].knows, k); }
@@ -36,9 +36,11 @@ class Order {
     const Knowledge& host() const { return host_; }
     // Does operation `id` come before one that knows `k`?
     bool before(u32 id, const Knowledge& k) const {
-        auto [stream, index] = ops_[id];
-        return stream < k.size() && k[stream] >= index;
+        const Op& o = ops_[id];
+        return o.stream < k.size() && k[o.stream] >= o.index;
     }
+    bool same_stream(u32 a, u32 b) const { return ops_[a].stream == ops_[b].stream; }
+    std::string name(u32 id) const;
 
   private:
     struct Stream {
@@ -46,12 +48,16 @@ class Order {
         Knowledge knows;     // of the last operation, itself included
         u32 count = 0;
     };
+    struct Op {
+        u32 stream, index;  // from 1
+        const char* name;
+    };
     static void join(Knowledge& a, const Knowledge& b);
 
     std::vector<Stream> streams_;
     std::vector<u32> unused_;
     Knowledge host_;
-    std::vector<std::pair<u32, u32>> ops_{{0, 0}};  // by id: stream, index from 1
+    std::vector<Op> ops_{{0, 0, ""}};  // by id
 };
 
 Order& order();

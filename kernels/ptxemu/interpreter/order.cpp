@@ -1,4 +1,4 @@
-#include "kernels/ptxemu/runtime/order.h"
+#include "kernels/ptxemu/interpreter/order.h"
 
 #include <algorithm>
 
@@ -45,16 +45,22 @@ Knowledge Order::issued(u32 stream) const {
     return k;
 }
 
-OrderedOp Order::begin(const std::vector<u32>& streams) {
+OrderedOp Order::begin(const std::vector<u32>& streams, const char* name) {
     Knowledge k = host_;
     for (u32 s : streams) join(k, issued(s));
     u32 first = streams[0], index = ++streams_[first].count;
-    ops_.push_back({first, index});
+    ops_.push_back({first, index, name});
     OrderedOp op{(u32)ops_.size() - 1, std::make_shared<const Knowledge>(k)};
     if (k.size() <= first) k.resize(first + 1);
     k[first] = index;
     for (u32 s : streams) streams_[s].knows = k;
     return op;
+}
+
+std::string Order::name(u32 id) const {
+    const Op& o = ops_[id];
+    return std::string(o.name) + " (" +
+           (o.stream == kLegacy ? "default stream" : "stream " + std::to_string(o.stream)) + ")";
 }
 
 void Order::host_waited_for_all() {
