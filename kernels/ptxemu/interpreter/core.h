@@ -161,6 +161,7 @@ struct Launch {
     Program* prog = nullptr;
     Dim3 grid, block;
     u32 dyn_shared = 0, shared_bytes = 0;
+    u32 sms = 1;  // of the device
     std::vector<u8> params;
     u64 id = 0, workspace = 0;
     bool cooperative = false;

@@ -404,10 +404,10 @@ class BlockRun {
                         v = b_.nwarps;
                         break;
                     case SpSm:
-                        v = (u32)(b_.linear % 108);
+                        v = (u32)(b_.linear % L_.sms);
                         break;
                     case SpNsm:
-                        v = 108;
+                        v = L_.sms;
                         break;
                     case SpEq:
                         v = 1u << l;

@@ -55,7 +55,7 @@ std::vector<FatEntry> fat_entries(const void* wrapper) {
     return out;
 }
 
-std::string fat_text(const FatEntry& e) {
+std::string fat_bytes(const FatEntry& e) {
     std::string s;
     if (e.stored == e.size && !e.flags) {
         s.assign((const char*)e.data, e.size);
@@ -76,6 +76,11 @@ std::string fat_text(const FatEntry& e) {
             s.resize((size_t)n);
         }
     }
+    return s;
+}
+
+std::string fat_text(const FatEntry& e) {
+    std::string s = fat_bytes(e);
     size_t z = s.find('\0');
     if (z != std::string::npos) s.resize(z);
     return s;

@@ -26,7 +26,13 @@ constexpr u64 kRedZone = 4096, kPage = 4096;
 std::recursive_mutex mu;
 std::map<u64, Alloc>& table =
     *new std::map<u64, Alloc>;  // by lo; live and freed, never overlapping for arena ones
-u64 bump = 0, pinned_bump = 0, used = 0, epoch = 1;
+u64 bump = 0, pinned_bump = 0, epoch = 1;
+u64 used[2];  // of the device, of the host
+
+bool on_host(AllocKind k) { return k == AllocKind::Host || k == AllocKind::Managed; }
+
+// What the emulator may really use.
+u64 host_limit() { return (u64)sysconf(_SC_PHYS_PAGES) * (u64)sysconf(_SC_PAGESIZE) / 4 * 3; }
 
 void* reserve(u64 bytes, int protection, u64 at = 0) {
     void* p =
@@ -99,23 +105,19 @@ std::map<u64, Alloc>::iterator find_any(u64 a) {
 }
 }  // namespace
 
-u64 mem_total() {
-    if (opt().mem_bytes) return opt().mem_bytes;
-    return (u64)sysconf(_SC_PHYS_PAGES) * (u64)sysconf(_SC_PAGESIZE) / 4 * 3;
-}
-u64 mem_used() { return used; }
+u64 mem_used() { return used[0]; }
 u64 mem_epoch() { return epoch; }
 
 u64 mem_alloc(u64 bytes, AllocKind kind, const std::string& name, u32 born) {
     std::lock_guard l(mu);
     start();
-    if (bytes == 0 || used + bytes > mem_total()) return 0;
-    bool host = kind == AllocKind::Host || kind == AllocKind::Managed;
+    if (bytes == 0 || used[0] + used[1] + bytes > host_limit()) return 0;
+    bool host = on_host(kind);
     u64 a = host ? allocate_pinned(bytes) : allocate_device(bytes);
     if (!a) return 0;
     if (opt().poison && kind == AllocKind::Device) memset((u8*)(a + g_delta), 0xFF, bytes);
     ++epoch;
-    used += bytes;
+    used[host] += bytes;
     table[a] = {a, a + bytes, kind, false, name, born, {}};
     if (kind == AllocKind::Variable) mark_init(a, bytes);
     return a;
@@ -133,10 +135,10 @@ bool mem_free(u64 addr, const OrderedOp* by) {
                          " frees memory that " + order().name(user) +
                              " may still use: no event, wait or order of the stream in between");
     ++epoch;
-    used -= x.hi - x.lo;
+    used[on_host(x.kind)] -= x.hi - x.lo;
     if (Granule* g = granule_of(x.lo))
         forget((u64)g, (u64)granule_of(x.lo) + (x.hi - x.lo) / Granule::kBytes * sizeof(Granule));
-    if (x.kind == AllocKind::Host || x.kind == AllocKind::Managed) {
+    if (on_host(x.kind)) {
         forget(x.lo, x.lo + pages(x.hi - x.lo));
         mprotect((void*)x.lo, pages(x.hi - x.lo), PROT_NONE);
         table.erase(it);

@@ -28,8 +28,7 @@ void mem_register(u64 addr, u64 bytes, AllocKind kind);  // host memory visible 
 bool mem_unregister(u64 addr);
 bool mem_find(u64 addr, Alloc& out);           // the live allocation holding addr
 std::string mem_describe(u64 addr, u64 size);  // words for a report
-u64 mem_used();
-u64 mem_total();
+u64 mem_used();                                // of the device
 
 bool is_device(u64 addr);  // inside the arena
 u8* host_view(u64 addr);   // where the emulator may touch this device or registered address

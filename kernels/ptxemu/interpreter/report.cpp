@@ -40,6 +40,7 @@ const Options& opt() {
         r.max_reports = (int)env_int("PTXEMU_MAX_REPORTS", 20);
         r.exit_code = (int)env_int("PTXEMU_EXITCODE", 86);
         r.cc = (int)env_int("PTXEMU_CC", 0);
+        if (const char* d = getenv("PTXEMU_DEVICE")) r.device = d;
         r.devices = (int)env_int("PTXEMU_DEVICES", 1);
         r.driver = (int)env_int("PTXEMU_DRIVER", 13000);
         r.mem_bytes = env_int("PTXEMU_MEM_MB", 0) << 20;

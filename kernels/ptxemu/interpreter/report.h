@@ -11,6 +11,7 @@ struct Options {
     u64 sched = 0;
     int threads = 1, max_reports = 20, exit_code = 86, cc = 0, devices = 1, driver = 13000;
     u64 mem_bytes = 0;
+    std::string device;  // a profile's key
 };
 const Options& opt();
 

@@ -1,107 +1,117 @@
-// Devices and errors.
+// Devices and what can be asked of them; all of it comes from the device's profile.
 #include <cstdio>
 #include <cstdlib>
 
+#include "kernels/ptxemu/runtime/profile.h"
 #include "kernels/ptxemu/runtime/runtime.h"
-
-namespace ptxemu {
-namespace {
-thread_local cudaError_t last_error = cudaSuccess;
-thread_local int device = 0;
-cudaError_t sticky = cudaSuccess;
-}  // namespace
-cudaError_t set_error(cudaError_t e) {
-    if (e) last_error = e;
-    return e;
-}
-cudaError_t sticky_error() { return sticky; }
-cudaError_t no_device() {
-    if (opt().driver < CUDART_VERSION / 1000 * 1000) return cudaErrorInsufficientDriver;
-    return opt().devices ? cudaSuccess : cudaErrorNoDevice;
-}
-cudaError_t not_permitted() {
-    report(Fault::Other, nullptr, nullptr, 0, 0, false, "a host function called the CUDA API");
-    return set_error(cudaErrorNotPermitted);
-}
-void set_sticky(cudaError_t e) {
-    sticky = e;
-    last_error = e;
-}
-}  // namespace ptxemu
 
 using namespace ptxemu;
 
 namespace {
-struct ErrName {
-    cudaError_t e;
-    const char *name, *text;
-};
-const ErrName names[] = {
-#define E(n, t) \
-    { n, #n, t }
-    E(cudaSuccess, "no error"),
-    E(cudaErrorInvalidValue, "invalid argument"),
-    E(cudaErrorMemoryAllocation, "out of memory"),
-    E(cudaErrorInitializationError, "initialization error"),
-    E(cudaErrorInvalidConfiguration, "invalid configuration argument"),
-    E(cudaErrorInvalidPitchValue, "invalid pitch argument"),
-    E(cudaErrorInvalidSymbol, "invalid device symbol"),
-    E(cudaErrorInvalidMemcpyDirection, "invalid copy direction for memcpy"),
-    E(cudaErrorInsufficientDriver, "CUDA driver version is insufficient for CUDA runtime version"),
-    E(cudaErrorInvalidDeviceFunction, "invalid device function"),
-    E(cudaErrorNoDevice, "no CUDA-capable device is detected"),
-    E(cudaErrorInvalidDevice, "invalid device ordinal"),
-    E(cudaErrorNoKernelImageForDevice, "no kernel image is available for execution on the device"),
-    E(cudaErrorInvalidResourceHandle, "invalid resource handle"),
-    E(cudaErrorNotReady, "device not ready"),
-    E(cudaErrorIllegalAddress, "an illegal memory access was encountered"),
-    E(cudaErrorLaunchOutOfResources, "too many resources requested for launch"),
-    E(cudaErrorLaunchTimeout, "the launch timed out and was terminated"),
-    E(cudaErrorAssert, "device-side assert triggered"),
-    E(cudaErrorHostMemoryAlreadyRegistered,
-      "part or all of the requested memory range is already mapped"),
-    E(cudaErrorHostMemoryNotRegistered,
-      "pointer does not correspond to a registered memory region"),
-    E(cudaErrorMisalignedAddress, "misaligned address"),
-    E(cudaErrorLaunchFailure, "unspecified launch failure"),
-    E(cudaErrorCooperativeLaunchTooLarge, "too many blocks in cooperative launch"),
-    E(cudaErrorNotSupported, "operation not supported"),
-    E(cudaErrorNotPermitted, "operation not permitted"),
-    E(cudaErrorPeerAccessAlreadyEnabled, "peer access is already enabled"),
-    E(cudaErrorUnknown, "unknown error"),
-    E(cudaErrorCudartUnloading, "driver shutting down"),
-    E(cudaErrorDevicesUnavailable, "CUDA-capable device(s) is/are busy or unavailable"),
-    E(cudaErrorInvalidPtx, "a PTX JIT compilation failed"),
-    E(cudaErrorUnsupportedPtxVersion,
-      "the provided PTX was compiled with an unsupported toolchain."),
-    E(cudaErrorECCUncorrectable, "uncorrectable ECC error encountered"),
-    E(cudaErrorIllegalInstruction, "an illegal instruction was encountered"),
-    E(cudaErrorHardwareStackError, "hardware stack error"),
-    E(cudaErrorSystemNotReady, "system not yet initialized"),
-    E(cudaErrorSystemDriverMismatch,
-      "system has unsupported display driver / cuda driver combination"),
-    E(cudaErrorCompatNotSupportedOnDevice,
-      "forward compatibility was attempted on non supported HW"),
-    E(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing")};
+
+thread_local int device = 0;
+
+cudaDeviceProp properties(int d) {
+    const DeviceProfile& f = device_profile();
+    cudaDeviceProp p;
+    memset(&p, 0, sizeof p);
+    snprintf(p.name, sizeof p.name, "%s", f.name);
+    snprintf(p.uuid.bytes, sizeof p.uuid.bytes, "ptxemu %d", d);
+    p.totalGlobalMem = device_memory();
+    p.sharedMemPerBlock = kSharedPerBlock;
+    p.sharedMemPerMultiprocessor = f.shared_per_sm;
+    p.sharedMemPerBlockOptin = f.shared_per_block;
+    p.reservedSharedMemPerBlock = kReservedShared;
+    p.regsPerBlock = p.regsPerMultiprocessor = kRegistersPerSm;
+    p.warpSize = 32;
+    p.memPitch = 2147483647;
+    p.maxThreadsPerBlock = 1024;
+    p.maxThreadsPerMultiProcessor = f.threads_per_sm;
+    p.maxBlocksPerMultiProcessor = f.blocks_per_sm;
+    p.maxThreadsDim[0] = p.maxThreadsDim[1] = 1024;
+    p.maxThreadsDim[2] = 64;
+    p.maxGridSize[0] = 2147483647;
+    p.maxGridSize[1] = p.maxGridSize[2] = 65535;
+    p.totalConstMem = 65536;
+    p.major = f.capability / 10;
+    p.minor = f.capability % 10;
+    p.textureAlignment = 512;
+    p.texturePitchAlignment = 32;
+    p.multiProcessorCount = f.sms;
+    p.asyncEngineCount = 2;
+    p.memoryBusWidth = f.bus_bits;
+    p.l2CacheSize = (int)f.l2_bytes;
+    p.persistingL2CacheMaxSize = (int)f.persisting_l2_bytes;
+    p.ECCEnabled = f.ecc;
+    p.clusterLaunch = f.capability >= 90;
+    p.canMapHostMemory = p.unifiedAddressing = p.managedMemory = p.concurrentManagedAccess = 1;
+    p.concurrentKernels = p.cooperativeLaunch = p.memoryPoolsSupported = p.hostRegisterSupported =
+        1;
+    p.streamPrioritiesSupported = p.globalL1CacheSupported = p.localL1CacheSupported =
+        p.computePreemptionSupported = 1;
+    p.canUseHostPointerForRegisteredMem = 1;
+    p.pciBusID = d + 1;
+    return p;
+}
+
+int attribute(cudaDeviceAttr a, const cudaDeviceProp& p) {
+    const DeviceProfile& f = device_profile();
+    switch (a) {
+        // clang-format off
+        case cudaDevAttrMaxThreadsPerBlock: return p.maxThreadsPerBlock;
+        case cudaDevAttrMaxBlockDimX: return p.maxThreadsDim[0];
+        case cudaDevAttrMaxBlockDimY: return p.maxThreadsDim[1];
+        case cudaDevAttrMaxBlockDimZ: return p.maxThreadsDim[2];
+        case cudaDevAttrMaxGridDimX: return p.maxGridSize[0];
+        case cudaDevAttrMaxGridDimY: return p.maxGridSize[1];
+        case cudaDevAttrMaxGridDimZ: return p.maxGridSize[2];
+        case cudaDevAttrMaxSharedMemoryPerBlock: return (int)p.sharedMemPerBlock;
+        case cudaDevAttrMaxSharedMemoryPerBlockOptin: return (int)p.sharedMemPerBlockOptin;
+        case cudaDevAttrMaxSharedMemoryPerMultiprocessor: return (int)p.sharedMemPerMultiprocessor;
+        case cudaDevAttrReservedSharedMemoryPerBlock: return (int)p.reservedSharedMemPerBlock;
+        case cudaDevAttrTotalConstantMemory: return (int)p.totalConstMem;
+        case cudaDevAttrWarpSize: return p.warpSize;
+        case cudaDevAttrMaxPitch: return (int)p.memPitch;
+        case cudaDevAttrMaxRegistersPerBlock: return p.regsPerBlock;
+        case cudaDevAttrMaxRegistersPerMultiprocessor: return p.regsPerMultiprocessor;
+        case cudaDevAttrClockRate: return f.clock_khz;
+        case cudaDevAttrMemoryClockRate: return f.memory_clock_khz;
+        case cudaDevAttrGlobalMemoryBusWidth: return p.memoryBusWidth;
+        case cudaDevAttrL2CacheSize: return p.l2CacheSize;
+        case cudaDevAttrMaxPersistingL2CacheSize: return p.persistingL2CacheMaxSize;
+        case cudaDevAttrMultiProcessorCount: return p.multiProcessorCount;
+        case cudaDevAttrMaxThreadsPerMultiProcessor: return p.maxThreadsPerMultiProcessor;
+        case cudaDevAttrMaxBlocksPerMultiprocessor: return p.maxBlocksPerMultiProcessor;
+        case cudaDevAttrComputeCapabilityMajor: return p.major;
+        case cudaDevAttrComputeCapabilityMinor: return p.minor;
+        case cudaDevAttrSingleToDoublePrecisionPerfRatio: return f.double_ratio;
+        case cudaDevAttrTextureAlignment: return (int)p.textureAlignment;
+        case cudaDevAttrEccEnabled: return p.ECCEnabled;
+        case cudaDevAttrClusterLaunch: return p.clusterLaunch;
+        case cudaDevAttrPciBusId: return p.pciBusID;
+        case cudaDevAttrAsyncEngineCount: return p.asyncEngineCount;
+        case cudaDevAttrUnifiedAddressing:
+        case cudaDevAttrManagedMemory:
+        case cudaDevAttrConcurrentManagedAccess:
+        case cudaDevAttrCooperativeLaunch:
+        case cudaDevAttrConcurrentKernels:
+        case cudaDevAttrMemoryPoolsSupported:
+        case cudaDevAttrCanMapHostMemory:
+        case cudaDevAttrHostRegisterSupported:
+        case cudaDevAttrCanUseHostPointerForRegisteredMem:
+        case cudaDevAttrStreamPrioritiesSupported:
+        case cudaDevAttrGlobalL1CacheSupported:
+        case cudaDevAttrLocalL1CacheSupported:
+        case cudaDevAttrComputePreemptionSupported: return 1;
+        default: return 0;
+            // clang-format on
+    }
+}
+
 }  // namespace
 
 extern "C" {
-cudaError_t cudaGetLastError() {
-    cudaError_t e = last_error;
-    last_error = sticky_error();
-    return e;
-}
-cudaError_t cudaPeekAtLastError() { return last_error; }
-const char* cudaGetErrorString(cudaError_t e) {
-    for (auto& x : names)
-        if (x.e == e) return x.text;
-    return "unrecognized error code";
-}
-const char* cudaGetErrorName(cudaError_t e) {
-    for (auto& x : names)
-        if (x.e == e) return x.name;
-    return "unrecognized error code";
-}
+
 cudaError_t cudaDeviceReset() { return cudaSuccess; }
 cudaError_t cudaDriverGetVersion(int* v) {
     *v = opt().driver;
@@ -152,7 +162,19 @@ cudaError_t cudaDeviceCanAccessPeer(int* v, int a, int b) {
 cudaError_t cudaDeviceEnablePeerAccess(int, unsigned) { return cudaSuccess; }
 cudaError_t cudaDeviceDisablePeerAccess(int) { return cudaSuccess; }
 cudaError_t cudaDeviceGetPCIBusId(char* s, int n, int d) {
-    snprintf(s, (size_t)n, "0000:%02x:00.0", d + 1);
+    PTXEMU_API_BEGIN;
+    if (d < 0 || d >= opt().devices) return set_error(cudaErrorInvalidDevice);
+    if (!s || n < 13) return set_error(cudaErrorInvalidValue);
+    snprintf(s, (size_t)n, "0000:%02X:00.0", d + 1);
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceGetByPCIBusId(int* d, const char* s) {
+    PTXEMU_API_BEGIN;
+    unsigned domain, bus, slot, function;
+    if (!d || !s || sscanf(s, "%x:%x:%x.%x", &domain, &bus, &slot, &function) != 4 || bus < 1 ||
+        (int)bus > opt().devices)
+        return set_error(cudaErrorInvalidValue);
+    *d = (int)bus - 1;
     return cudaSuccess;
 }
 cudaError_t cudaProfilerStart() { return cudaSuccess; }
@@ -161,127 +183,16 @@ cudaError_t cudaCtxResetPersistingL2Cache() { return cudaSuccess; }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int d) {
     PTXEMU_API_BEGIN;
+    if (!p) return set_error(cudaErrorInvalidValue);
     if (d < 0 || d >= opt().devices) return set_error(cudaErrorInvalidDevice);
-    memset(p, 0, sizeof *p);
-    int cc = device_cc();
-    snprintf(p->name, sizeof p->name, "ptxemu sm_%d", cc);
-    p->totalGlobalMem = mem_total();
-    p->sharedMemPerBlock = 48 * 1024;
-    p->regsPerBlock = p->regsPerMultiprocessor = 65536;
-    p->warpSize = 32;
-    p->memPitch = 2147483647;
-    p->maxThreadsPerBlock = 1024;
-    p->maxThreadsDim[0] = p->maxThreadsDim[1] = 1024;
-    p->maxThreadsDim[2] = 64;
-    p->maxGridSize[0] = 2147483647;
-    p->maxGridSize[1] = p->maxGridSize[2] = 65535;
-    p->totalConstMem = 65536;
-    p->major = cc / 10;
-    p->minor = cc % 10;
-    p->textureAlignment = 512;
-    p->multiProcessorCount = cc >= 90 ? 132 : 108;
-    p->canMapHostMemory = p->unifiedAddressing = p->managedMemory = p->concurrentManagedAccess = 1;
-    p->concurrentKernels = p->cooperativeLaunch = p->memoryPoolsSupported =
-        p->hostRegisterSupported = 1;
-    p->asyncEngineCount = 2;
-    p->memoryBusWidth = 5120;
-    p->l2CacheSize = 40 << 20;
-    p->maxThreadsPerMultiProcessor = 2048;
-    p->maxBlocksPerMultiProcessor = 32;
-    p->sharedMemPerMultiprocessor = shared_optin() + 1024;
-    p->sharedMemPerBlockOptin = shared_optin();
-    p->reservedSharedMemPerBlock = 1024;
-    p->streamPrioritiesSupported = p->globalL1CacheSupported = p->localL1CacheSupported = 1;
-    p->pciBusID = d + 1;
+    *p = properties(d);
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* v, cudaDeviceAttr a, int d) {
-    cudaDeviceProp p;
-    if (cudaError_t e = cudaGetDeviceProperties(&p, d)) return e;
-    switch (a) {
-        case cudaDevAttrMaxThreadsPerBlock:
-            *v = 1024;
-            break;
-        case cudaDevAttrMaxBlockDimX:
-        case cudaDevAttrMaxBlockDimY:
-            *v = 1024;
-            break;
-        case cudaDevAttrMaxBlockDimZ:
-            *v = 64;
-            break;
-        case cudaDevAttrMaxGridDimX:
-            *v = 2147483647;
-            break;
-        case cudaDevAttrMaxGridDimY:
-        case cudaDevAttrMaxGridDimZ:
-            *v = 65535;
-            break;
-        case cudaDevAttrMaxSharedMemoryPerBlock:
-            *v = 48 * 1024;
-            break;
-        case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-            *v = (int)p.sharedMemPerBlockOptin;
-            break;
-        case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
-            *v = (int)p.sharedMemPerMultiprocessor;
-            break;
-        case cudaDevAttrReservedSharedMemoryPerBlock:
-            *v = 1024;
-            break;
-        case cudaDevAttrTotalConstantMemory:
-            *v = 65536;
-            break;
-        case cudaDevAttrWarpSize:
-            *v = 32;
-            break;
-        case cudaDevAttrMaxRegistersPerBlock:
-        case cudaDevAttrMaxRegistersPerMultiprocessor:
-            *v = 65536;
-            break;
-        case cudaDevAttrClockRate:
-            *v = 1410000;
-            break;
-        case cudaDevAttrMemoryClockRate:
-            *v = 1215000;
-            break;
-        case cudaDevAttrGlobalMemoryBusWidth:
-            *v = 5120;
-            break;
-        case cudaDevAttrL2CacheSize:
-            *v = p.l2CacheSize;
-            break;
-        case cudaDevAttrMultiProcessorCount:
-            *v = p.multiProcessorCount;
-            break;
-        case cudaDevAttrMaxThreadsPerMultiProcessor:
-            *v = 2048;
-            break;
-        case cudaDevAttrMaxBlocksPerMultiprocessor:
-            *v = 32;
-            break;
-        case cudaDevAttrComputeCapabilityMajor:
-            *v = p.major;
-            break;
-        case cudaDevAttrComputeCapabilityMinor:
-            *v = p.minor;
-            break;
-        case cudaDevAttrUnifiedAddressing:
-        case cudaDevAttrManagedMemory:
-        case cudaDevAttrCooperativeLaunch:
-        case cudaDevAttrConcurrentKernels:
-        case cudaDevAttrMemoryPoolsSupported:
-        case cudaDevAttrCanMapHostMemory:
-        case cudaDevAttrHostRegisterSupported:
-        case cudaDevAttrStreamPrioritiesSupported:
-        case cudaDevAttrConcurrentManagedAccess:
-            *v = 1;
-            break;
-        case cudaDevAttrAsyncEngineCount:
-            *v = 2;
-            break;
-        default:
-            *v = 0;
-    }
+    PTXEMU_API_BEGIN;
+    if (!v) return set_error(cudaErrorInvalidValue);
+    if (d < 0 || d >= opt().devices) return set_error(cudaErrorInvalidDevice);
+    *v = attribute(a, properties(d));
     return cudaSuccess;
 }
 

@@ -4,6 +4,7 @@
 #include <map>
 #include <unordered_map>
 
+#include "kernels/ptxemu/runtime/profile.h"
 #include "kernels/ptxemu/runtime/runtime.h"
 
 namespace ptxemu {
@@ -23,19 +24,12 @@ thread_local std::vector<Config> configs;
 u64 launches = 0;
 }  // namespace
 
-int device_cc() {
-    if (opt().cc) return opt().cc;
+int newest_ptx() {
     int best = 0;
     for (auto& m : modules)
         for (auto& e : m->entries)
             if (e.ptx) best = std::max(best, e.arch);
-    return best ? best : 80;
-}
-size_t shared_optin() {
-    int c = device_cc();
-    if (c == 86 || c == 89 || c == 120 || c == 121) return 99 * 1024;
-    if (c < 80) return c == 75 ? 64 * 1024 : 96 * 1024;
-    return c >= 90 ? 227 * 1024 : 163 * 1024;
+    return best;
 }
 
 static Module& loaded(FatModule& f) {
@@ -44,15 +38,17 @@ static Module& loaded(FatModule& f) {
     bool any_ptx = false;
     for (auto& e : f.entries) {
         any_ptx |= e.ptx;
-        if (e.ptx && e.arch <= device_cc() && (!best || e.arch > best->arch)) best = &e;
+        if (e.ptx && e.arch <= device_profile().capability && (!best || e.arch > best->arch))
+            best = &e;
     }
     if (!best) {
         std::string s = any_ptx ? "the program's PTX is for a newer architecture than PTXEMU_CC=" +
-                                      std::to_string(device_cc())
+                                      std::to_string(device_profile().capability)
                                 : "the program holds only SASS; build it with -gencode "
                                   "arch=compute_XX,code=compute_XX so that PTX is embedded";
         unsupported(s);
     }
+    f.ptx = best;
     std::string text = fat_text(*best);
     if (const char* dump = getenv("PTXEMU_DUMP")) {
         static int n = 0;
@@ -81,6 +77,18 @@ Program* program_of(KernelRec& k) {
     return k.prog;
 }
 
+std::string ptx_text(FatModule& f) {
+    loaded(f);
+    return fat_text(*f.ptx);
+}
+
+std::vector<const FatEntry*> machine_code(const FatModule& f) {
+    std::vector<const FatEntry*> v;
+    for (auto& e : f.entries)
+        if (!e.ptx) v.push_back(&e);
+    return v;
+}
+
 KernelRec* kernel_of(const void* f) {
     auto it = kernels.find(f);
     if (it != kernels.end()) return it->second.get();
@@ -103,6 +111,7 @@ struct KernelWork : Work {
     Launch launch;
     void start() override {
         launch.ordered = order;
+        launch.sms = (u32)device_profile().sms;
         if (launch.cooperative) {  // the barrier word of grid.sync()
             static u64 barrier_word = mem_alloc(8, AllocKind::Variable, "grid workspace");
             memset(host_view(barrier_word), 0, 8);
@@ -128,21 +137,7 @@ cudaError_t launch_kernel(KernelRec& k, dim3 grid, dim3 block, void** args, size
     L.dyn_shared = (u32)shared;
     L.cooperative = coop;
     L.id = ++launches;
-    u64 nt = L.block.count();
-    if (nt == 0 || nt > 1024 || block.x > 1024 || block.y > 1024 || block.z > 64 ||
-        L.grid.count() == 0 || grid.y > 65535 || grid.z > 65535 || grid.x > 2147483647u)
-        return set_error(cudaErrorInvalidConfiguration);
-    if (p->entry->maxntid && nt > p->entry->maxntid)
-        return set_error(cudaErrorLaunchOutOfResources);
-    if (p->entry->reqntid[0] &&
-        (block.x != p->entry->reqntid[0] || block.y != p->entry->reqntid[1] ||
-         block.z != p->entry->reqntid[2]))
-        return set_error(cudaErrorInvalidValue);
-    if (shared > (size_t)std::max(k.max_dyn_shared, 0) ||
-        shared + p->static_shared > std::max<size_t>(shared_optin(), 48 * 1024) ||
-        p->static_shared > 48 * 1024 ||
-        (k.max_dyn_shared <= 48 * 1024 && shared + p->static_shared > 48 * 1024))
-        return set_error(cudaErrorInvalidValue);
+    if (cudaError_t e = launch_limits(k, grid, block, shared, coop)) return set_error(e);
     if (p->entry->cluster[0] * p->entry->cluster[1] * p->entry->cluster[2] > 1)
         unsupported("thread block clusters of more than one block (kernel " + demangle(k.name) +
                     ")");
@@ -272,85 +267,6 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* c, const void* f, void
 }
 cudaError_t cudaLaunchKernelExC_ptsz(const cudaLaunchConfig_t* c, const void* f, void** a) {
     return cudaLaunchKernelExC(c, f, a);
-}
-
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* a, const void* f) {
-    PTXEMU_API_BEGIN;
-    KernelRec* k = kernel_of(f);
-    if (!k) return set_error(cudaErrorInvalidDeviceFunction);
-    Program* p = program_of(*k);
-    memset(a, 0, sizeof *a);
-    a->sharedSizeBytes = p->static_shared;
-    a->localSizeBytes = p->local_bytes;
-    a->maxThreadsPerBlock = p->entry->maxntid ? (int)p->entry->maxntid : 1024;
-    a->numRegs = 40;
-    a->ptxVersion = p->mod->ast->target;
-    a->binaryVersion = device_cc();
-    a->maxDynamicSharedSizeBytes = k->max_dyn_shared;
-    a->preferredShmemCarveout = -1;
-    return cudaSuccess;
-}
-cudaError_t cudaFuncSetAttribute(const void* f, cudaFuncAttribute at, int v) {
-    PTXEMU_API_BEGIN;
-    KernelRec* k = kernel_of(f);
-    if (!k) return set_error(cudaErrorInvalidDeviceFunction);
-    if (at == cudaFuncAttributeMaxDynamicSharedMemorySize) {
-        if (v < 0 || (size_t)v + program_of(*k)->static_shared > shared_optin())
-            return set_error(cudaErrorInvalidValue);
-        k->max_dyn_shared = v;
-    }
-    return cudaSuccess;
-}
-cudaError_t cudaKernelSetAttributeForDevice(cudaKernel_t k, cudaFuncAttribute at, int v, int) {
-    return cudaFuncSetAttribute((const void*)k, at, v);
-}
-cudaError_t cudaFuncSetCacheConfig(const void*, cudaFuncCache) { return cudaSuccess; }
-cudaError_t cudaFuncGetName(const char** n, const void* f) {
-    PTXEMU_API_BEGIN;
-    KernelRec* k = kernel_of(f);
-    if (!k) return set_error(cudaErrorInvalidDeviceFunction);
-    *n = k->name.c_str();
-    return cudaSuccess;
-}
-cudaError_t cudaFuncGetParamInfo(const void* f, size_t i, size_t* off, size_t* size) {
-    PTXEMU_API_BEGIN;
-    KernelRec* k = kernel_of(f);
-    if (!k) return set_error(cudaErrorInvalidDeviceFunction);
-    Program* p = program_of(*k);
-    if (i >= p->param_off.size()) return set_error(cudaErrorInvalidValue);
-    *off = p->param_off[i];
-    if (size) *size = p->param_size[i];
-    return cudaSuccess;
-}
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* n, const void* f, int block,
-                                                                   size_t dyn, unsigned) {
-    PTXEMU_API_BEGIN;
-    KernelRec* k = kernel_of(f);
-    if (!k) return set_error(cudaErrorInvalidDeviceFunction);
-    if (block <= 0 || block > 1024) {
-        *n = 0;
-        return cudaSuccess;
-    }
-    size_t per = program_of(*k)->static_shared + dyn + 1024;
-    int by_threads = 2048 / ((block + 31) / 32 * 32),
-        by_shared = (int)((shared_optin() + 1024) / per);
-    *n = per - 1024 > shared_optin() ? 0
-                                     : std::min({32, by_threads, std::max(by_shared, 0),
-                                                 65536 / 40 / ((block + 31) / 32 * 32)});
-    return cudaSuccess;
-}
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* n, const void* f, int block,
-                                                          size_t dyn) {
-    return cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(n, f, block, dyn, 0);
-}
-cudaError_t cudaOccupancyAvailableDynamicSMemPerBlock(size_t* s, const void* f, int blocks, int) {
-    PTXEMU_API_BEGIN;
-    KernelRec* k = kernel_of(f);
-    if (!k || blocks <= 0) return set_error(cudaErrorInvalidValue);
-    size_t per = (shared_optin() + 1024) / (size_t)blocks,
-           st = program_of(*k)->static_shared + 1024;
-    *s = per > st ? per - st : 0;
-    return cudaSuccess;
 }
 
 cudaError_t cudaGetSymbolAddress(void** p, const void* s) {

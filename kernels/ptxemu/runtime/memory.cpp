@@ -3,6 +3,7 @@
 #include <string>
 
 #include "kernels/ptxemu/interpreter/global_shadow.h"
+#include "kernels/ptxemu/runtime/profile.h"
 #include "kernels/ptxemu/runtime/runtime.h"
 
 using namespace ptxemu;
@@ -13,6 +14,8 @@ cudaError_t allocate(void** p, size_t n, AllocKind kind, u32 born = 0) {
     if (!p) return set_error(cudaErrorInvalidValue);
     *p = nullptr;
     if (n == 0) return cudaSuccess;
+    if (kind == AllocKind::Device && mem_used() + n > device_memory())
+        return set_error(cudaErrorMemoryAllocation);
     u64 a = mem_alloc(n, kind, "", born);
     if (!a) return set_error(cudaErrorMemoryAllocation);
     *p = (void*)a;
@@ -186,8 +189,8 @@ cudaError_t cudaHostGetFlags(unsigned* flags, void* p) {
 }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
     PTXEMU_API_BEGIN;
-    *total = mem_total();
-    *free = mem_total() - mem_used();
+    *total = device_memory();
+    *free = device_memory() - mem_used();
     return cudaSuccess;
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* a, const void* p) {

@@ -17,6 +17,7 @@ namespace ptxemu {
 struct FatModule {
     std::vector<FatEntry> entries;
     std::unique_ptr<Module> mod;
+    const FatEntry* ptx = nullptr;  // of mod
     std::vector<struct VarRec*> vars;
 };
 struct KernelRec {
@@ -24,6 +25,7 @@ struct KernelRec {
     std::string name;
     Program* prog = nullptr;
     int max_dyn_shared = 48 * 1024;
+    int carveout = -1;     // preferred, in percent
     std::string readable;  // name
     const char* label() {
         if (readable.empty()) readable = demangle(name);
@@ -42,8 +44,11 @@ cudaError_t sticky_error();
 void set_sticky(cudaError_t e);
 KernelRec* kernel_of(const void* func);  // host function or kernel handle
 Program* program_of(KernelRec& k);
-int device_cc();  // 80, 90, ...
-size_t shared_optin();
+int newest_ptx();  // in the program: 80, 90, ...; 0: none
+std::string ptx_text(FatModule& f);
+std::vector<const FatEntry*> machine_code(const FatModule& f);
+// cudaSuccess, or why such a launch fails.
+cudaError_t launch_limits(KernelRec& k, dim3 grid, dim3 block, size_t shared, bool cooperative);
 cudaError_t launch_kernel(KernelRec& k, dim3 grid, dim3 block, void** args, size_t shared,
                           bool coop, Stream& stream);
 u64 symbol_address(const void* symbol, size_t* size);
