@@ -47,6 +47,7 @@ int run(Launch& launch, Backend& backend, Communicator& world, const std::string
             if (is_faulty) {
                 do_fault(fault, world);
             }
+            backend.wait(Stream::communication, backend.record(Stream::compute));
             world.all_reduce(row, {.tensor = "gradients of head", .step = step});
             backend.wait(Stream::compute, backend.record(Stream::communication));
         }
