@@ -46,7 +46,7 @@ void print_matmul(const char* name, const char* loader, const MatmulTile& tile, 
     if (std::string(loader) == "AlignedLoader") {
         loop.copies = elements / kCopyElements;
     } else {
-        loop.loads = elements;
+        loop.loads = 2 * kCopyElements;  // of each operand a piece at a time, in a loop
     }
     print(fmt::format("matmul_bf16_kernel<Shape<{}, {}, {}>, {}", name, warp, warp, loader),
           tile.stage_bytes(kBf16Bytes), loop);
