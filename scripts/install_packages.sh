@@ -10,7 +10,7 @@ packages=(
     bible-kjv bible-kjv-text gnuplot-nox
 )
 if [[ "${1:-}" == --test ]]; then
-    packages+=(libgtest-dev libgmock-dev liblz4-dev libzstd-dev clang-format-14 clang-tidy-14 git)
+    packages+=(libgtest-dev libgmock-dev liblz4-dev libzstd-dev python3-venv clang-format-14 clang-tidy-14 git)
 fi
 
 missing=()
