@@ -161,7 +161,8 @@ struct Launch {
     Program* prog = nullptr;
     Dim3 grid, block;
     u32 dyn_shared = 0, shared_bytes = 0;
-    u32 sms = 1;  // of the device
+    u32 sms = 1;            // of the device
+    u32 blocks_per_sm = 0;  // that it holds at once; for the counters
     std::vector<u8> params;
     u64 id = 0, workspace = 0;
     bool cooperative = false;

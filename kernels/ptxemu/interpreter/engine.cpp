@@ -527,6 +527,8 @@ void run_launch(Launch& L) {
     for (auto& t : ts) t.join();
     if (st) {
         st->launches++;
+        st->block_threads = (u32)nt;
+        st->blocks_per_sm = L.blocks_per_sm;
         st->blocks += blocks_done;
         st->seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - t0).count();
     }

@@ -21,14 +21,16 @@ static u64 env_int(const char* n, u64 def) {
 }
 
 const Options& opt() {
-    static const Options o = [] {
+    static const Options& o = *new Options([] {  // outlives every destructor
         Options r;
         r.check = env_int("PTXEMU_CHECK", 1);
         r.race = r.check && env_int("PTXEMU_RACE", 1);
         r.race_warp = r.check && env_int("PTXEMU_RACE_WARP", 1);
         r.race_global = r.check && env_int("PTXEMU_RACE_GLOBAL", 1);
         r.init = r.check && env_int("PTXEMU_INIT", 1);
-        r.stats = env_int("PTXEMU_STATS", 0);
+        if (const char* file = getenv("PTXEMU_STATS_JSON")) r.stats_json = file;
+        r.print_stats = env_int("PTXEMU_STATS", 0);
+        r.stats = r.print_stats || !r.stats_json.empty();
         r.poison = env_int("PTXEMU_POISON", 1);
         r.quiet = env_int("PTXEMU_QUIET", 0);
         r.global_init = env_int("PTXEMU_GLOBAL_INIT", 0);
@@ -45,7 +47,7 @@ const Options& opt() {
         r.driver = (int)env_int("PTXEMU_DRIVER", 13000);
         r.mem_bytes = env_int("PTXEMU_MEM_MB", 0) << 20;
         return r;
-    }();
+    }());
     return o;
 }
 
@@ -87,7 +89,8 @@ const char* name(Fault f) {
 // A fault anywhere makes the program fail at its end, whatever it thinks.
 struct AtEnd {
     ~AtEnd() {
-        if (opt().stats) print_stats();
+        if (opt().print_stats) print_stats();
+        if (!opt().stats_json.empty()) write_stats(opt().stats_json);
         if (!count) return;
         fprintf(stderr, "ptxemu: %d fault%s reported\n", count, count == 1 ? "" : "s");
         fflush(nullptr);

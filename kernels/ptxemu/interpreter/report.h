@@ -6,12 +6,13 @@ namespace ptxemu {
 
 struct Options {
     bool check = true, race = true, race_warp = true, race_global = true, init = true,
-         stats = false, poison = true, quiet = false;
+         stats = false, print_stats = false, poison = true, quiet = false;
     bool trace = false, global_init = false, async = false, exit_ok = false;
     u64 sched = 0;
     int threads = 1, max_reports = 20, exit_code = 86, cc = 0, devices = 1, driver = 13000;
     u64 mem_bytes = 0;
-    std::string device;  // a profile's key
+    std::string device;      // a profile's key
+    std::string stats_json;  // file
 };
 const Options& opt();
 

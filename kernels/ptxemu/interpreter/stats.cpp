@@ -118,4 +118,46 @@ void print_stats() {
     }
 }
 
+// One object a kernel. Sectors have 32 bytes: what moves between the caches and the SMs.
+void write_stats(const std::string& file) {
+    FILE* out = fopen(file.c_str(), "w");
+    if (!out) {
+        fprintf(stderr, "ptxemu: cannot write PTXEMU_STATS_JSON=%s\n", file.c_str());
+        return;
+    }
+    const char* separator = "[";
+    for (auto& [name, s] : all) {
+        if (!s.launches) continue;
+        std::string readable;
+        for (char c : demangle(name))
+            readable += (c == '"' || c == '\\') ? std::string{'\\', c} : std::string{c};
+        fprintf(out, "%s\n{\"kernel\": \"%s\"", separator, readable.c_str());
+        separator = ",";
+        auto number = [&](const char* key, u64 v) {
+            fprintf(out, ", \"%s\": %llu", key, (unsigned long long)v);
+        };
+        number("launches", s.launches);
+        number("blocks", s.blocks);
+        number("block_threads", s.block_threads);
+        number("blocks_per_sm", s.blocks_per_sm);
+        number("mma", s.mma);
+        number("mma_flops", s.mma_flop);
+        number("global_load_requests", s.ld_req);
+        number("global_load_bytes", s.ld_bytes);
+        number("global_load_sectors", s.ld_sectors);
+        number("global_store_requests", s.st_req);
+        number("global_store_bytes", s.st_bytes);
+        number("global_store_sectors", s.st_sectors);
+        number("shared_requests", s.sh_req);
+        number("shared_bank_conflicts", s.sh_cycles - s.sh_ideal);
+        fprintf(out, ", \"warp_instructions\": {");
+        for (int k = 0; k < (int)Cls::Count; ++k)
+            fprintf(out, "%s\"%s\": %llu", k ? ", " : "", cls_name((Cls)k),
+                    (unsigned long long)s.warp[k]);
+        fprintf(out, "}}");
+    }
+    fprintf(out, "%s\n]\n", *separator == '[' ? "[" : "");
+    fclose(out);
+}
+
 }  // namespace ptxemu

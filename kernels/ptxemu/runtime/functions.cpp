@@ -67,18 +67,6 @@ cudaOccDeviceState occupancy_state(const KernelRec& k) {
     return s;
 }
 
-// Blocks of `threads` threads that an SM holds at once.
-int resident_blocks(KernelRec& k, int threads, size_t dynamic_shared) {
-    auto properties = occupancy_properties();
-    auto attributes = occupancy_attributes(k);
-    auto state = occupancy_state(k);
-    cudaOccResult r;
-    if (cudaOccMaxActiveBlocksPerMultiprocessor(&r, &properties, &attributes, &state, threads,
-                                                dynamic_shared))
-        return 0;
-    return r.activeBlocksPerMultiprocessor;
-}
-
 cudaError_t shared_limits(const KernelRec& k, const Program& p, size_t dynamic_shared) {
     size_t all = dynamic_shared + p.static_shared;
     bool opted_in = k.max_dyn_shared > (int)kSharedPerBlock;
@@ -91,6 +79,17 @@ cudaError_t shared_limits(const KernelRec& k, const Program& p, size_t dynamic_s
 }  // namespace
 
 namespace ptxemu {
+
+int resident_blocks(KernelRec& k, int threads, size_t dynamic_shared) {
+    auto properties = occupancy_properties();
+    auto attributes = occupancy_attributes(k);
+    auto state = occupancy_state(k);
+    cudaOccResult r;
+    if (cudaOccMaxActiveBlocksPerMultiprocessor(&r, &properties, &attributes, &state, threads,
+                                                dynamic_shared))
+        return 0;
+    return r.activeBlocksPerMultiprocessor;
+}
 
 cudaError_t launch_limits(KernelRec& k, dim3 grid, dim3 block, size_t shared, bool cooperative) {
     const Program& p = *program_of(k);

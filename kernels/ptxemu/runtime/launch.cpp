@@ -136,6 +136,7 @@ cudaError_t launch_kernel(KernelRec& k, dim3 grid, dim3 block, void** args, size
     L.block = {block.x, block.y, block.z};
     L.dyn_shared = (u32)shared;
     L.cooperative = coop;
+    if (opt().stats) L.blocks_per_sm = (u32)resident_blocks(k, (int)L.block.count(), shared);
     L.id = ++launches;
     if (cudaError_t e = launch_limits(k, grid, block, shared, coop)) return set_error(e);
     if (p->entry->cluster[0] * p->entry->cluster[1] * p->entry->cluster[2] > 1)

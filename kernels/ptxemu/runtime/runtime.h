@@ -47,6 +47,8 @@ Program* program_of(KernelRec& k);
 int newest_ptx();  // in the program: 80, 90, ...; 0: none
 std::string ptx_text(FatModule& f);
 std::vector<const FatEntry*> machine_code(const FatModule& f);
+// Blocks of `threads` threads that an SM holds at once.
+int resident_blocks(KernelRec& k, int threads, size_t dynamic_shared);
 // cudaSuccess, or why such a launch fails.
 cudaError_t launch_limits(KernelRec& k, dim3 grid, dim3 block, size_t shared, bool cooperative);
 cudaError_t launch_kernel(KernelRec& k, dim3 grid, dim3 block, void** args, size_t shared,
