@@ -1,5 +1,7 @@
 #include "kernels/ptxemu/interpreter/memory.h"
 
+#include <dlfcn.h>
+#include <execinfo.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -92,6 +94,27 @@ void forget(u64 lo, u64 hi) {
     if (hi > lo) madvise((void*)lo, hi - lo, MADV_DONTNEED);
 }
 
+std::vector<void*> call_site() {
+    std::vector<void*> frames(opt().leaks ? 12 : 0);
+    if (opt().leaks) frames.resize((size_t)backtrace(frames.data(), (int)frames.size()));
+    return frames;
+}
+
+// The innermost function outside this library.
+std::string describe_site(const std::vector<void*>& frames) {
+    Dl_info own, caller;
+    if (!dladdr((void*)&describe_site, &own)) return "";
+    for (void* f : frames) {
+        if (!dladdr(f, &caller) || caller.dli_fbase == own.dli_fbase) continue;
+        char at[40];
+        snprintf(at, sizeof at, "+0x%llx", (unsigned long long)((u64)f - (u64)caller.dli_fbase));
+        return std::string(", allocated in ") +
+               (caller.dli_sname ? demangle(caller.dli_sname) + " of " : "") + caller.dli_fname +
+               at;
+    }
+    return "";
+}
+
 void report_order(const OrderedOp& op, u64 addr, const std::string& what) {
     std::string s = order().name(op.id) + what;
     report(Fault::GlobalRace, nullptr, (const Ins*)std::hash<std::string>{}(s), 0, addr, true, s);
@@ -118,7 +141,7 @@ u64 mem_alloc(u64 bytes, AllocKind kind, const std::string& name, u32 born) {
     if (opt().poison && kind == AllocKind::Device) memset((u8*)(a + g_delta), 0xFF, bytes);
     ++epoch;
     used[host] += bytes;
-    table[a] = {a, a + bytes, kind, false, name, born, {}};
+    table[a] = {a, a + bytes, kind, false, name, born, {}, call_site()};
     if (kind == AllocKind::Variable) mark_init(a, bytes);
     return a;
 }
@@ -150,6 +173,19 @@ bool mem_free(u64 addr, const OrderedOp* by) {
     return true;
 }
 
+void mem_report_leaks() {
+    std::lock_guard l(mu);
+    for (auto& [a, x] : table) {
+        if (x.freed || x.kind == AllocKind::Variable || x.name == "kernel malloc") continue;
+        const char* kind = x.kind == AllocKind::Registered ? "registered memory"
+                           : on_host(x.kind)               ? "pinned memory"
+                                                           : "device memory";
+        report(Fault::Leak, nullptr, (const Ins*)a, 0, a, true,
+               std::to_string(x.hi - x.lo) + " bytes of " + kind + " were never freed" +
+                   describe_site(x.site));
+    }
+}
+
 void mem_use(u64 addr, const OrderedOp& op) {
     std::lock_guard l(mu);
     auto it = find_any(addr);
@@ -170,7 +206,7 @@ void mem_use(u64 addr, const OrderedOp& op) {
 void mem_register(u64 addr, u64 bytes, AllocKind kind) {
     std::lock_guard l(mu);
     ++epoch;
-    table[addr] = {addr, addr + bytes, kind, false, "", 0, {}};
+    table[addr] = {addr, addr + bytes, kind, false, "", 0, {}, call_site()};
 }
 bool mem_unregister(u64 addr) {
     std::lock_guard l(mu);

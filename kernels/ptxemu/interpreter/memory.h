@@ -12,8 +12,9 @@ struct Alloc {
     AllocKind kind = AllocKind::Device;
     bool freed = false;
     std::string name;
-    u32 born = 0;            // operation that allocated it in a stream's order
-    std::vector<u32> users;  // last operation of each stream that touched it
+    u32 born = 0;             // operation that allocated it in a stream's order
+    std::vector<u32> users;   // last operation of each stream that touched it
+    std::vector<void*> site;  // where it was allocated (PTXEMU_LEAKS=1)
 };
 
 // 0 if there is no room
@@ -29,6 +30,7 @@ bool mem_unregister(u64 addr);
 bool mem_find(u64 addr, Alloc& out);           // the live allocation holding addr
 std::string mem_describe(u64 addr, u64 size);  // words for a report
 u64 mem_used();                                // of the device
+void mem_report_leaks();
 
 bool is_device(u64 addr);  // inside the arena
 u8* host_view(u64 addr);   // where the emulator may touch this device or registered address

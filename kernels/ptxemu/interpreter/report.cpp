@@ -34,6 +34,7 @@ const Options& opt() {
         r.poison = env_int("PTXEMU_POISON", 1);
         r.quiet = env_int("PTXEMU_QUIET", 0);
         r.global_init = env_int("PTXEMU_GLOBAL_INIT", 0);
+        r.leaks = env_int("PTXEMU_LEAKS", 0);
         r.exit_ok = env_int("PTXEMU_EXIT_OK", 0);
         r.async = env_int("PTXEMU_ASYNC", 0);
         r.trace = env_int("PTXEMU_TRACE", 0);
@@ -76,6 +77,8 @@ const char* name(Fault f) {
             return "WARP RACE";
         case Fault::GlobalRace:
             return "GLOBAL RACE";
+        case Fault::Leak:
+            return "LEAK";
         case Fault::WarpSync:
             return "WARP SYNC";
         case Fault::Local:
@@ -87,8 +90,10 @@ const char* name(Fault f) {
     }
 }
 // A fault anywhere makes the program fail at its end, whatever it thinks.
+auto& end_checks = *new std::vector<void (*)()>;
 struct AtEnd {
     ~AtEnd() {
+        for (auto check : end_checks) check();
         if (opt().print_stats) print_stats();
         if (!opt().stats_json.empty()) write_stats(opt().stats_json);
         if (!count) return;
@@ -98,6 +103,8 @@ struct AtEnd {
     }
 } at_end;
 }  // namespace
+
+void at_end(void (*check)()) { end_checks.push_back(check); }
 
 int report_count() { return count; }
 

@@ -164,6 +164,10 @@ extern "C" {
 
 void** __cudaRegisterFatBinary(void* w) {
     std::lock_guard l(api_lock());
+    static std::once_flag checks;
+    std::call_once(checks, [] {
+        if (opt().leaks) at_end(report_leaks);
+    });
     auto m = std::make_unique<FatModule>();
     m->entries = fat_entries(w);
     modules.push_back(std::move(m));

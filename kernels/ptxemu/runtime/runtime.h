@@ -61,6 +61,7 @@ bool& inside_host_function();                          // of this thread
 cudaError_t no_device();                               // why there is none, if there is none
 cudaError_t not_permitted();                           // and a report
 std::set<cudaEvent_t>& live_events();
+void report_leaks();
 
 #define PTXEMU_API_BEGIN                                                    \
     std::lock_guard<ptxemu::ApiLock> api_lock_guard(ptxemu::api_lock());    \

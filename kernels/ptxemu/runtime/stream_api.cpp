@@ -122,6 +122,16 @@ std::set<cudaEvent_t>& live_events() {
     return events;
 }
 
+void report_leaks() {
+    std::lock_guard l(api_lock());
+    mem_report_leaks();
+    for (Stream* s : live_streams())
+        report(Fault::Leak, nullptr, (const Ins*)s, 0, 0, false,
+               "stream " + std::to_string(s->id) + " was never destroyed");
+    for (cudaEvent_t e : live_events())
+        report(Fault::Leak, nullptr, (const Ins*)e, 0, 0, false, "an event was never destroyed");
+}
+
 }  // namespace ptxemu
 
 extern "C" {
