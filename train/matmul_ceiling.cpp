@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <functional>
+#include <new>
+#include <optional>
 #include <vector>
 
 namespace lathe {
@@ -31,17 +33,22 @@ double best_seconds(Backend& backend, const std::function<void()>& work, double 
 }
 
 /// [n, n] of varied numbers: a processor may clock higher on zeros than on what training gives it.
+/// Made in parts, as memory may be short.
 Buffer varied_matrix(Backend& backend, int64_t n, DType dtype) {
-    std::vector<float> values(static_cast<size_t>(n * n));
-    for (size_t i = 0; i < values.size(); ++i) {
-        // The golden ratio's multiples spread evenly over [-0.5, 0.5).
-        values[i] = static_cast<float>(static_cast<uint32_t>(i) * 2654435769U) * 0x1p-32F - 0.5F;
-    }
-    const Buffer exact = backend.allocate({n, n}, DType::f32, MemoryCategory::workspace);
-    backend.copy_from_host(exact, values.data());
     Buffer matrix = backend.allocate({n, n}, dtype, MemoryCategory::workspace);
+    const int64_t rows = std::min(n, std::max<int64_t>(1, (int64_t{1} << 18) / n));
+    std::vector<float> values(static_cast<size_t>(rows * n));
+    const Buffer exact = backend.allocate({rows, n}, DType::f32, MemoryCategory::workspace);
     Workspace workspace(backend);
-    workspace.run(Cast{.x = exact, .y = matrix});
+    for (int64_t row = 0; row < n; row += rows) {
+        for (size_t i = 0; i < values.size(); ++i) {
+            // The golden ratio's multiples spread evenly over [-0.5, 0.5).
+            const auto index = static_cast<uint32_t>(row * n) + static_cast<uint32_t>(i);
+            values[i] = static_cast<float>(index * 2654435769U) * 0x1p-32F - 0.5F;
+        }
+        backend.copy_from_host(exact, values.data());
+        workspace.run(Cast{.x = exact, .y = matrix.tensor().slice(row, row + rows)});
+    }
     return matrix;
 }
 
@@ -66,15 +73,14 @@ Measured measure_product(Backend& backend, DType dtype, int64_t n) {
             .is_large_enough = is_large_enough};
 }
 
-/// Whether matrices of n x n fit beside what a run already holds: two, their product, and one of
-/// them in f32.
-bool fits(Backend& backend, int64_t n, DType dtype) {
+/// Nothing where matrices of n x n do not fit beside what a run already holds.
+std::optional<Measured> measure_if_it_fits(Backend& backend, DType dtype, int64_t n) {
     try {
-        const int64_t bytes = n * n * (3 * size_of(dtype) + size_of(DType::f32));
-        backend.allocate({bytes / size_of(DType::f32)}, DType::f32, MemoryCategory::workspace);
-        return true;
+        return measure_product(backend, dtype, n);
+    } catch (const std::bad_alloc&) {
+        return std::nullopt;
     } catch (const Error&) {
-        return false;
+        return std::nullopt;
     }
 }
 
@@ -82,9 +88,12 @@ bool fits(Backend& backend, int64_t n, DType dtype) {
 
 double matmul_ceiling(Backend& backend, DType dtype) {
     Measured measured = measure_product(backend, dtype, kSmallestSize);
-    for (int64_t n = 2 * kSmallestSize; !measured.is_large_enough && fits(backend, n, dtype);
-         n *= 2) {
-        measured = measure_product(backend, dtype, n);
+    for (int64_t n = 2 * kSmallestSize; !measured.is_large_enough; n *= 2) {
+        const std::optional<Measured> larger = measure_if_it_fits(backend, dtype, n);
+        if (!larger) {
+            break;
+        }
+        measured = *larger;
     }
     return measured.flops_per_second;
 }
