@@ -24,8 +24,8 @@ struct DeviceProfile {
     MatmulLibrary matmul = MatmulLibrary::native;
 };
 
-/// "a100", "h100", "rtx4090", "rtx5090": published sizes of well-known devices. Throws UsageError that lists
-/// the names for another.
+/// "a100", "h100", "rtx4090", "rtx5090": published sizes of well-known devices. Throws UsageError
+/// that lists the names for another.
 DeviceProfile profile_of(std::string_view device);
 
 /// What the operation's workspace must hold on such a device; see Backend::workspace_bytes.

@@ -1,3 +1,5 @@
+// Not formatted: clang-format never comes to rest on lists of macros.
+// clang-format off
 // f32, f64, f16, bf16 arithmetic and conversions against C++ and the host side of NVIDIA's headers.
 
 // arch: 90

@@ -1,3 +1,5 @@
+// Not formatted: clang-format never comes to rest on lists of macros.
+// clang-format off
 // Integer arithmetic and bit operations against C++.
 #include "common.h"
 #define K32(name, text) OP3(name, u32, u32, text, "=r", "r", "r", "r")

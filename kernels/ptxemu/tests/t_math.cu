@@ -1,3 +1,5 @@
+// Not formatted: clang-format never comes to rest on lists of macros.
+// clang-format off
 // CUDA math functions (libdevice, compiled into PTX) against the host's libm.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
