@@ -1,6 +1,7 @@
-// Matmul: the output is cut into tiles by shapes alone; each is the product of a packed right
-// operand and (packed where its rows are not dense, or badly spread over the cache's sets) left
-// operand, made by one thread, and finished by the epilogue while in that thread's cache.
+// Matmul: the output is cut into tiles by shapes alone; each is the product of rows of the left
+// operand and a packed right operand, made by one thread, and finished by the epilogue while in
+// that thread's cache. Where rows are not dense, or badly spread over the cache's sets, the thread
+// packs them itself, chunk by chunk, just before their use.
 #include <algorithm>
 #include <array>
 
@@ -8,6 +9,7 @@
 #include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/gemv.h"
 #include "kernels/cpu/pack.h"
+#include "kernels/cpu/scratch.h"
 #include "kernels/cpu/threads.h"
 
 namespace lathe::cpu {
@@ -15,9 +17,19 @@ namespace {
 
 /// Up to here a product is bound by reading b, and packing it would be the greater part.
 constexpr int64_t kFewRows = 12;
-constexpr int64_t kTileRows = 64;
-constexpr int64_t kTileColumns = 256;
-constexpr int64_t kDepthChunk = 1024;
+/// Rows and columns of a tile: the largest, then what is taken while there are few tiles, since few
+/// leave threads idle at the end.
+struct TileShape {
+    int64_t rows, columns;
+};
+constexpr TileShape kTileShapes[] = {{64, 256}, {48, 256}, {32, 256}, {32, 128}};
+int64_t enough_tiles(int64_t m, int64_t n, int64_t k) {
+    constexpr int64_t kLargeProduct = int64_t{1} << 30;
+    return m * n * k < kLargeProduct ? 16 : 32;
+}
+/// Tiles side by side that share packed rows, where there are enough without.
+constexpr int64_t kMostGroupedTiles = 3;
+constexpr int64_t kDepthChunkBytes = 2048;
 constexpr int64_t kPanelBudgetBytes = int64_t{16} << 20;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -30,11 +42,12 @@ struct MatmulPlan {
     DType operand;
     PanelLayout layout;
     int64_t tile_m, tile_n;
+    int64_t group;     ///< tiles of a row that one thread makes together
     int64_t chunk_k;   ///< the sum over K' runs in chunks, one product each
     bool pack_a;       ///< otherwise a is used in place, in one chunk
-    int64_t stripe_m;  ///< rows of a packed at a time
     int64_t stripe_n;  ///< columns of b packed at a time
 
+    int64_t num_row_tiles() const { return ceil_div(m, tile_m); }
     int64_t chunk_end(int64_t k0) const { return std::min(k, k0 + chunk_k); }
     int64_t panel_elements() const {  // of one packed tile_n x k operand
         int64_t elements = 0;
@@ -43,11 +56,9 @@ struct MatmulPlan {
         }
         return elements;
     }
+    int64_t packed_rows_bytes() const { return pack_a ? tile_m * chunk_k * size_of(operand) : 0; }
     int64_t right_bytes() const {
         return round_up(ceil_div(stripe_n, tile_n) * panel_elements() * size_of(operand), 256);
-    }
-    int64_t left_bytes() const {
-        return pack_a ? round_up(stripe_m * k * size_of(operand), 256) : 0;
     }
 };
 
@@ -65,23 +76,28 @@ MatmulPlan make_plan(const Matmul& op, const MatmulSupport& support) {
     plan.operand = support.operand_dtype(op.a.dtype());
     plan.layout = support.layout(plan.operand, plan.n);
     const int64_t unit_n = std::max<int64_t>(plan.layout.width, 16);
-    plan.tile_m = even_tile(plan.m, kTileRows, 8);
-    plan.tile_n = even_tile(plan.n, kTileColumns, unit_n);
-    // Few tiles leave threads idle at the end: halve them while they stay worth a call.
-    constexpr int64_t kEnoughTiles = 32;
-    if (ceil_div(plan.m, plan.tile_m) * ceil_div(plan.n, plan.tile_n) < kEnoughTiles) {
-        plan.tile_n = even_tile(plan.n, kTileColumns / 2, unit_n);
-        plan.tile_m = even_tile(plan.m, kTileRows * 3 / 4, 8);
+    const int64_t enough = enough_tiles(plan.m, plan.n, plan.k);
+    for (const TileShape& shape : kTileShapes) {
+        plan.tile_m = even_tile(plan.m, shape.rows, 8);
+        plan.tile_n = even_tile(plan.n, shape.columns, unit_n);
+        if (plan.num_row_tiles() * ceil_div(plan.n, plan.tile_n) >= enough) {
+            break;
+        }
     }
     plan.tile_m = std::min(plan.tile_m, plan.m);
     // Rows a multiple of 4 KiB apart fall into one set of the first-level cache.
     const bool bad_stride = plan.k * size_of(plan.operand) % 4096 == 0;
     plan.pack_a = op.transpose_a || plan.operand != op.a.dtype() || bad_stride;
-    plan.chunk_k = plan.pack_a ? std::min(plan.k, even_tile(plan.k, kDepthChunk, 32)) : plan.k;
+    plan.group = 1;
+    while (plan.pack_a && plan.group < kMostGroupedTiles &&
+           plan.num_row_tiles() * ceil_div(plan.n, plan.tile_n * (plan.group + 1)) >= enough) {
+        plan.group += 1;
+    }
+    const int64_t chunk = kDepthChunkBytes / size_of(plan.operand);
+    plan.chunk_k = plan.pack_a ? std::min(plan.k, even_tile(plan.k, chunk, 32)) : plan.k;
     const int64_t row_bytes = plan.k * size_of(plan.operand);
-    const int64_t stripe = std::max<int64_t>(kPanelBudgetBytes / row_bytes, 4 * kTileColumns);
+    const int64_t stripe = std::max<int64_t>(kPanelBudgetBytes / row_bytes, 4 * plan.tile_n);
     plan.stripe_n = std::min(round_up(plan.n, plan.tile_n), round_up(stripe, plan.tile_n));
-    plan.stripe_m = std::min(plan.m, round_up(stripe, plan.tile_m));
     return plan;
 }
 
@@ -90,9 +106,7 @@ class TiledProduct {
   public:
     TiledProduct(const Matmul& op, const MatmulPlan& plan, TileMatmul& tiles)
         : op_(op), plan_(plan), tiles_(tiles) {
-        auto* workspace = static_cast<std::byte*>(op.workspace.data());
-        right_ = workspace;
-        left_ = workspace + plan.right_bytes();
+        right_ = static_cast<std::byte*>(op.workspace.data());
         const int64_t n_stride = op.transpose_b ? plan.k : plan.n;
         b_ = {op.b.data(), op.b.dtype(), n_stride, op.transpose_b};
         a_ = {op.a.data(), op.a.dtype(), op.transpose_a ? plan.m : plan.k, op.transpose_a};
@@ -104,21 +118,14 @@ class TiledProduct {
         for (int64_t n0 = 0; n0 < plan_.n; n0 += plan_.stripe_n) {
             const int64_t n1 = std::min(plan_.n, n0 + plan_.stripe_n);
             pack_right_stripe(n0, n1);
-            for (int64_t m0 = 0; m0 < plan_.m; m0 += plan_.stripe_m) {
-                const int64_t m1 = std::min(plan_.m, m0 + plan_.stripe_m);
-                if (plan_.pack_a) {
-                    pack_left_stripe(m0, m1);
-                }
-                const int64_t rows = ceil_div(m1 - m0, plan_.tile_m);
-                const int64_t columns = ceil_div(n1 - n0, plan_.tile_n);
-                team_for(rows * columns, [&](int64_t i) {
-                    // Rows fastest: a thread's next tile mostly shares its right operand.
-                    const int64_t row = m0 + i % rows * plan_.tile_m;
-                    const int64_t column = i / rows;
-                    multiply_tile(thread, reinterpret_cast<float*>(scratch), m0, m1, row, n0,
-                                  column);
-                });
-            }
+            const int64_t rows = plan_.num_row_tiles();
+            const int64_t columns = ceil_div(n1 - n0, plan_.tile_n);
+            team_for(rows * ceil_div(columns, plan_.group), [&](int64_t i) {
+                // Rows fastest: a thread's next tile mostly shares its right operand.
+                const int64_t column = i / rows * plan_.group;
+                multiply_tiles(thread, scratch, i % rows * plan_.tile_m, n0, column,
+                               std::min(plan_.group, columns - column));
+            });
         }
     }
 
@@ -173,43 +180,43 @@ class TiledProduct {
         });
     }
 
-    /// Packed rows of a chunk of K' lie one after another, chunk after chunk.
-    std::byte* left_rows(int64_t m0, int64_t m1, int64_t row, int64_t k0) {
-        const int64_t elements = k0 * (m1 - m0) + (row - m0) * (plan_.chunk_end(k0) - k0);
-        return left_ + elements * size_of(plan_.operand);
-    }
-
-    void pack_left_stripe(int64_t m0, int64_t m1) {
-        const int64_t tiles = ceil_div(m1 - m0, plan_.tile_m);
-        team_for(tiles * num_chunks(), [&](int64_t i) {
-            const int64_t row = m0 + i % tiles * plan_.tile_m;
-            const int64_t k0 = i / tiles * plan_.chunk_k;
-            pack_left(left_rows(m0, m1, row, k0), plan_.operand, a_.at(row, k0),
-                      std::min(plan_.tile_m, m1 - row), plan_.chunk_end(k0) - k0);
-        });
-    }
-
-    void multiply_tile(int thread, float* sums, int64_t m0, int64_t m1, int64_t row, int64_t n0,
-                       int64_t column) {
+    /// `count` tiles of a row from `column` of the stripe that begins at n0.
+    void multiply_tiles(int thread, std::byte* memory, int64_t row, int64_t n0, int64_t column,
+                        int64_t count) {
+        Scratch scratch(memory);
+        const int64_t tile_size = plan_.tile_m * plan_.tile_n;
+        float* sums = scratch.take_floats(count * tile_size);
+        std::byte* packed = scratch.take(plan_.packed_rows_bytes());
         const int64_t n = n0 + column * plan_.tile_n;
-        const int64_t rows = std::min(plan_.tile_m, m1 - row);
-        const int64_t columns = std::min(plan_.tile_n, plan_.n - n);
+        const int64_t rows = std::min(plan_.tile_m, plan_.m - row);
+        const auto columns = [&](int64_t i) {
+            return std::min(plan_.tile_n, plan_.n - n - i * plan_.tile_n);
+        };
         for (int64_t k0 = 0; k0 < plan_.k; k0 += plan_.chunk_k) {
-            const bool short_k = plan_.chunk_end(k0) - k0 < plan_.chunk_k;
-            const bool short_n = columns < std::min(plan_.tile_n, plan_.n);
-            const auto* primitive =
-                primitives_[variant(rows<plan_.tile_m, short_n, short_k, k0> 0)];
-            const void* left = plan_.pack_a ? left_rows(m0, m1, row, k0) : a_.at(row, 0).data;
-            tiles_.run(primitive, thread, left, right_tile(column, k0), sums);
+            const int64_t depth = plan_.chunk_end(k0) - k0;
+            const void* left = a_.at(row, k0).data;
+            if (plan_.pack_a) {
+                pack_left(packed, plan_.operand, a_.at(row, k0), rows, depth);
+                left = packed;
+            }
+            for (int64_t i = 0; i < count; ++i) {
+                const bool short_n = columns(i) < std::min(plan_.tile_n, plan_.n);
+                const auto* primitive =
+                    primitives_[variant(rows < plan_.tile_m, short_n, depth<plan_.chunk_k, k0> 0)];
+                tiles_.run(primitive, thread, left, right_tile(column + i, k0),
+                           sums + i * tile_size);
+            }
         }
-        apply_epilogue(op_, sums, columns, row, rows, n, columns);
+        for (int64_t i = 0; i < count; ++i) {
+            apply_epilogue(op_, sums + i * tile_size, columns(i), row, rows, n + i * plan_.tile_n,
+                           columns(i));
+        }
     }
 
     const Matmul& op_;
     const MatmulPlan& plan_;
     TileMatmul& tiles_;
     std::byte* right_;
-    std::byte* left_;
     MatrixView a_;
     MatrixView b_;
     std::array<TileMatmul::Primitive, 16> primitives_{};
@@ -249,7 +256,7 @@ int64_t CpuBackend::workspace_bytes(const Matmul& op) const {
         return few_rows_bytes(op.d.rows(), op.d.columns(), depth_of(op));
     }
     const MatmulPlan plan = make_plan(op, support_);
-    return plan.right_bytes() + plan.left_bytes();
+    return plan.right_bytes();
 }
 
 void CpuBackend::execute(const Matmul& op, Stream) {

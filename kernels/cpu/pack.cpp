@@ -11,115 +11,145 @@
 HWY_BEFORE_NAMESPACE();
 namespace lathe::cpu::HWY_NAMESPACE {
 
+/// Widest transposition into rows some 2 KiB apart, of which a first-level cache keeps no more
+/// lines at once than 8 to 16.
+using LeftHalves = hn::CappedTag<uint16_t, 8>;
+using LeftWords = hn::CappedTag<uint32_t, 8>;
+
 using Bytes = std::byte*;
 using ConstBytes = const std::byte*;
 
-/// destination[j][i] = source[i][j] for i < rows, j < columns; strides in bytes, elements of 4.
-void transpose_words(ConstBytes source, int64_t source_stride, Bytes destination,
-                     int64_t destination_stride, int64_t rows, int64_t columns) {
-    const hn::Full128<uint32_t> d;
-    const auto load4 = [&](ConstBytes p) {
-        return hn::LoadU(d, reinterpret_cast<const uint32_t*>(p));
-    };
-    const auto zip64_low = [&](auto a, auto b) {
-        const hn::Repartition<uint64_t, decltype(d)> d64;
-        return hn::BitCast(d, hn::InterleaveLower(d64, hn::BitCast(d64, a), hn::BitCast(d64, b)));
-    };
-    const auto zip64_high = [&](auto a, auto b) {
-        const hn::Repartition<uint64_t, decltype(d)> d64;
-        return hn::BitCast(d, hn::InterleaveUpper(d64, hn::BitCast(d64, a), hn::BitCast(d64, b)));
-    };
-    int64_t j = 0;
-    for (; j + 4 <= columns; j += 4) {
+/// Stores the 16-byte blocks of v at `to`, `to + stride`, ...
+template <typename D>
+HWY_INLINE void store_blocks(D d, hn::Vec<D> v, Bytes to, int64_t stride) {
+    constexpr int64_t kBlocks = sizeof(hn::TFromD<D>) * hn::MaxLanes(D()) / 16;
+    if constexpr (kBlocks == 1) {
+        hn::StoreU(v, d, reinterpret_cast<hn::TFromD<D>*>(to));
+    } else {
+        const hn::Half<D> half;
+        store_blocks(half, hn::LowerHalf(half, v), to, stride);
+        store_blocks(half, hn::UpperHalf(half, v), to + kBlocks / 2 * stride, stride);
+    }
+}
+
+/// What is transposed: destination[j][i] = source[i][j]; strides in bytes.
+struct Transposition {
+    ConstBytes source;
+    int64_t source_stride;
+    Bytes destination;
+    int64_t destination_stride;
+
+    template <typename D>
+    HWY_INLINE hn::Vec<D> load_row(D d, int64_t i, int64_t j) const {
+        using T = hn::TFromD<D>;
+        return hn::LoadU(d, reinterpret_cast<const T*>(source + i * source_stride) + j);
+    }
+    Bytes at(int64_t j, int64_t i, int64_t element_bytes) const {
+        return destination + j * destination_stride + i * element_bytes;
+    }
+    void copy_element(int64_t i, int64_t j, size_t bytes) const {
+        const auto size = static_cast<int64_t>(bytes);
+        std::memcpy(at(j, i, size), source + i * source_stride + j * size, bytes);
+    }
+};
+
+/// Interleaves as elements of type E: rows 2r and 2r + 1 of each 16-byte block.
+template <typename E, typename D>
+HWY_INLINE void zip(D d, hn::Vec<D> a, hn::Vec<D> b, hn::Vec<D>& low, hn::Vec<D>& high) {
+    const hn::Repartition<E, D> e;
+    low = hn::BitCast(d, hn::InterleaveLower(e, hn::BitCast(e, a), hn::BitCast(e, b)));
+    high = hn::BitCast(d, hn::InterleaveUpper(e, hn::BitCast(e, a), hn::BitCast(e, b)));
+}
+
+/// Four rows from (i, j) on, of d's width: elements of 4 bytes.
+template <typename D>
+HWY_INLINE void transpose_words_block(D d, const Transposition& t, int64_t i, int64_t j) {
+    hn::Vec<D> pair[4];
+    hn::Vec<D> column[4];
+    for (int r = 0; r < 2; ++r) {
+        zip<uint32_t>(d, t.load_row(d, i + 2 * r, j), t.load_row(d, i + 2 * r + 1, j), pair[r],
+                      pair[2 + r]);
+    }
+    zip<uint64_t>(d, pair[0], pair[1], column[0], column[1]);
+    zip<uint64_t>(d, pair[2], pair[3], column[2], column[3]);
+    for (int c = 0; c < 4; ++c) {
+        store_blocks(d, column[c], t.at(j + c, i, 4), 4 * t.destination_stride);
+    }
+}
+
+/// Eight rows from (i, j) on, of d's width: elements of 2 bytes. Pairs, fours, eights: after each
+/// step a 16-byte block holds twice the rows of half the columns.
+template <typename D>
+HWY_INLINE void transpose_halves_block(D d, const Transposition& t, int64_t i, int64_t j) {
+    hn::Vec<D> pair[8];
+    hn::Vec<D> four[8];
+    for (int r = 0; r < 4; ++r) {
+        zip<uint16_t>(d, t.load_row(d, i + 2 * r, j), t.load_row(d, i + 2 * r + 1, j), pair[r],
+                      pair[4 + r]);
+    }
+    for (int half = 0; half < 2; ++half) {
+        for (int r = 0; r < 2; ++r) {
+            zip<uint32_t>(d, pair[4 * half + 2 * r], pair[4 * half + 2 * r + 1], four[4 * half + r],
+                          four[4 * half + 2 + r]);
+        }
+    }
+    for (int pairs = 0; pairs < 4; ++pairs) {
+        hn::Vec<D> even;
+        hn::Vec<D> odd;
+        zip<uint64_t>(d, four[2 * pairs], four[2 * pairs + 1], even, odd);
+        store_blocks(d, even, t.at(j + 2 * pairs, i, 2), 8 * t.destination_stride);
+        store_blocks(d, odd, t.at(j + 2 * pairs + 1, i, 2), 8 * t.destination_stride);
+    }
+}
+
+/// Columns from j on, as many as whole vectors of d hold; returns the first that is left.
+template <int64_t kRows, typename D, typename Block>
+HWY_INLINE int64_t transpose_columns(D d, const Transposition& t, int64_t j, int64_t rows,
+                                     int64_t columns, const Block& block) {
+    const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+    for (; j + lanes <= columns; j += lanes) {
         int64_t i = 0;
-        for (; i + 4 <= rows; i += 4) {
-            ConstBytes from = source + i * source_stride + j * 4;
-            const auto r0 = load4(from);
-            const auto r1 = load4(from + source_stride);
-            const auto r2 = load4(from + 2 * source_stride);
-            const auto r3 = load4(from + 3 * source_stride);
-            const auto a = hn::InterleaveLower(d, r0, r1);
-            const auto b = hn::InterleaveLower(d, r2, r3);
-            const auto c = hn::InterleaveUpper(d, r0, r1);
-            const auto e = hn::InterleaveUpper(d, r2, r3);
-            Bytes to = destination + j * destination_stride + i * 4;
-            const auto store4 = [&](auto v, int64_t row) {
-                hn::StoreU(v, d, reinterpret_cast<uint32_t*>(to + row * destination_stride));
-            };
-            store4(zip64_low(a, b), 0);
-            store4(zip64_high(a, b), 1);
-            store4(zip64_low(c, e), 2);
-            store4(zip64_high(c, e), 3);
+        for (; i + kRows <= rows; i += kRows) {
+            block(d, t, i, j);
         }
         for (; i < rows; ++i) {
-            for (int64_t jj = j; jj < j + 4; ++jj) {
-                std::memcpy(destination + jj * destination_stride + i * 4,
-                            source + i * source_stride + jj * 4, 4);
+            for (int64_t jj = j; jj < j + lanes; ++jj) {
+                t.copy_element(i, jj, sizeof(hn::TFromD<D>));
             }
         }
     }
+    return j;
+}
+
+template <int64_t kRows, typename T, typename D, typename Block>
+HWY_INLINE void transpose(D wide, const Transposition& t, int64_t rows, int64_t columns,
+                          const Block& block) {
+    int64_t j = transpose_columns<kRows>(wide, t, 0, rows, columns, block);
+    j = transpose_columns<kRows>(hn::Full128<T>(), t, j, rows, columns, block);
     for (; j < columns; ++j) {
         for (int64_t i = 0; i < rows; ++i) {
-            std::memcpy(destination + j * destination_stride + i * 4,
-                        source + i * source_stride + j * 4, 4);
+            t.copy_element(i, j, sizeof(T));
         }
     }
 }
 
+/// i < rows, j < columns, elements of 4 bytes. D: no wider than the lines that a first-level cache
+/// keeps at the destination's stride.
+template <typename D>
+void transpose_words(D d, const Transposition& t, int64_t rows, int64_t columns) {
+    transpose<4, uint32_t>(d, t, rows, columns,
+                           [](auto of, const Transposition& what, int64_t i, int64_t j) {
+                               transpose_words_block(of, what, i, j);
+                           });
+}
+
 /// The same for elements of 2 bytes.
-void transpose_halves(ConstBytes source, int64_t source_stride, Bytes destination,
-                      int64_t destination_stride, int64_t rows, int64_t columns) {
-    const hn::Full128<uint16_t> d;
-    const hn::Full128<uint32_t> d32;
-    const hn::Full128<uint64_t> d64;
-    using V = hn::Vec<hn::Full128<uint16_t>>;
-    int64_t j = 0;
-    for (; j + 8 <= columns; j += 8) {
-        int64_t i = 0;
-        for (; i + 8 <= rows; i += 8) {
-            V row[8];
-            for (int64_t r = 0; r < 8; ++r) {
-                row[r] = hn::LoadU(
-                    d, reinterpret_cast<const uint16_t*>(source + (i + r) * source_stride + j * 2));
-            }
-            // Pairs, fours, eights: after each step a vector holds twice the rows of half the
-            // columns.
-            V pair[8];
-            for (int r = 0; r < 4; ++r) {
-                pair[r] = hn::InterleaveLower(d, row[2 * r], row[2 * r + 1]);
-                pair[4 + r] = hn::InterleaveUpper(d, row[2 * r], row[2 * r + 1]);
-            }
-            V four[8];
-            for (int half = 0; half < 2; ++half) {
-                for (int r = 0; r < 2; ++r) {
-                    const auto a = hn::BitCast(d32, pair[half * 4 + 2 * r]);
-                    const auto b = hn::BitCast(d32, pair[half * 4 + 2 * r + 1]);
-                    four[half * 4 + r] = hn::BitCast(d, hn::InterleaveLower(d32, a, b));
-                    four[half * 4 + 2 + r] = hn::BitCast(d, hn::InterleaveUpper(d32, a, b));
-                }
-            }
-            for (int pairs = 0; pairs < 4; ++pairs) {
-                const auto a = hn::BitCast(d64, four[2 * pairs]);
-                const auto b = hn::BitCast(d64, four[2 * pairs + 1]);
-                Bytes to = destination + (j + 2 * pairs) * destination_stride + i * 2;
-                hn::StoreU(hn::InterleaveLower(d64, a, b), d64, reinterpret_cast<uint64_t*>(to));
-                hn::StoreU(hn::InterleaveUpper(d64, a, b), d64,
-                           reinterpret_cast<uint64_t*>(to + destination_stride));
-            }
-        }
-        for (; i < rows; ++i) {
-            for (int64_t jj = j; jj < j + 8; ++jj) {
-                std::memcpy(destination + jj * destination_stride + i * 2,
-                            source + i * source_stride + jj * 2, 2);
-            }
-        }
-    }
-    for (; j < columns; ++j) {
-        for (int64_t i = 0; i < rows; ++i) {
-            std::memcpy(destination + j * destination_stride + i * 2,
-                        source + i * source_stride + j * 2, 2);
-        }
-    }
+template <typename D>
+void transpose_halves(D d, const Transposition& t, int64_t rows, int64_t columns) {
+    transpose<8, uint16_t>(d, t, rows, columns,
+                           [](auto of, const Transposition& what, int64_t i, int64_t j) {
+                               transpose_halves_block(of, what, i, j);
+                           });
 }
 
 void widen_row(float* destination, const bf16* source, int64_t n) {
@@ -158,9 +188,9 @@ void pack_left_kernel(void* destination, DType operand, const MatrixView& a, int
     } else if (!a.transposed) {
         copy_rows(to, k * element, from, a.stride * element, m, k * element);
     } else if (operand == DType::bf16) {
-        transpose_halves(from, a.stride * 2, to, k * 2, k, m);
+        transpose_halves(LeftHalves(), {from, a.stride * 2, to, k * 2}, k, m);
     } else {
-        transpose_words(from, a.stride * 4, to, k * 4, k, m);
+        transpose_words(LeftWords(), {from, a.stride * 4, to, k * 4}, k, m);
     }
 }
 
@@ -193,8 +223,10 @@ void zip_panel(bf16* destination, int64_t width, const bf16* source, int64_t str
 /// One panel of bf16, rows (k) contiguous in the source: pairs are words already.
 void zip_panel_transposed(bf16* destination, int64_t width, const bf16* source, int64_t stride,
                           int64_t k, int64_t columns) {
-    transpose_words(reinterpret_cast<ConstBytes>(source), stride * 2,
-                    reinterpret_cast<Bytes>(destination), width * 4, columns, k / 2);
+    transpose_words(DU(),
+                    {reinterpret_cast<ConstBytes>(source), stride * 2,
+                     reinterpret_cast<Bytes>(destination), width * 4},
+                    columns, k / 2);
     if (k % 2 != 0) {
         for (int64_t j = 0; j < columns; ++j) {
             destination[(k - 1) * width + 2 * j] = source[j * stride + k - 1];
@@ -210,7 +242,7 @@ void pack_panel(Bytes destination, DType operand, int64_t width, const MatrixVie
         widen(reinterpret_cast<float*>(destination), width, b, k, columns);
     } else if (operand == DType::f32) {
         if (b.transposed) {
-            transpose_words(from, b.stride * 4, destination, width * 4, columns, k);
+            transpose_words(DU(), {from, b.stride * 4, destination, width * 4}, columns, k);
         } else {
             copy_rows(destination, width * 4, from, b.stride * 4, k, columns * 4);
         }
