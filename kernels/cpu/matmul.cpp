@@ -31,6 +31,9 @@ int64_t enough_tiles(int64_t m, int64_t n, int64_t k) {
 constexpr int64_t kMostGroupedTiles = 3;
 constexpr int64_t kDepthChunkBytes = 2048;
 constexpr int64_t kPanelBudgetBytes = int64_t{16} << 20;
+/// Sums longer than this (a vocabulary's) run in stripes of this length, so that what is packed of
+/// b stays in the last-level cache.
+constexpr int64_t kStripeDepth = 8192;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
@@ -46,19 +49,26 @@ struct MatmulPlan {
     int64_t chunk_k;   ///< the sum over K' runs in chunks, one product each
     bool pack_a;       ///< otherwise a is used in place, in one chunk
     int64_t stripe_n;  ///< columns of b packed at a time
+    int64_t stripe_k;  ///< rows of b packed at a time: whole chunks, or all of K'
 
     int64_t num_row_tiles() const { return ceil_div(m, tile_m); }
     int64_t chunk_end(int64_t k0) const { return std::min(k, k0 + chunk_k); }
-    int64_t panel_elements() const {  // of one packed tile_n x k operand
+    int64_t panel_elements() const {  // of one packed stripe_k x tile_n operand
         int64_t elements = 0;
-        for (int64_t k0 = 0; k0 < k; k0 += chunk_k) {
+        for (int64_t k0 = 0; k0 < stripe_k; k0 += chunk_k) {
             elements += layout.size(chunk_end(k0) - k0, tile_n);
         }
         return elements;
     }
+    int64_t tile_elements() const { return tile_m * tile_n; }
     int64_t packed_rows_bytes() const { return pack_a ? tile_m * chunk_k * size_of(operand) : 0; }
     int64_t right_bytes() const {
         return round_up(ceil_div(stripe_n, tile_n) * panel_elements() * size_of(operand), 256);
+    }
+    /// What all tiles of a stripe hold between stripes of K'.
+    int64_t kept_sums_bytes() const {
+        const int64_t tiles = num_row_tiles() * ceil_div(stripe_n, tile_n);
+        return stripe_k < k ? tiles * tile_elements() * static_cast<int64_t>(sizeof(float)) : 0;
     }
 };
 
@@ -87,7 +97,8 @@ MatmulPlan make_plan(const Matmul& op, const MatmulSupport& support) {
     plan.tile_m = std::min(plan.tile_m, plan.m);
     // Rows a multiple of 4 KiB apart fall into one set of the first-level cache.
     const bool bad_stride = plan.k * size_of(plan.operand) % 4096 == 0;
-    plan.pack_a = op.transpose_a || plan.operand != op.a.dtype() || bad_stride;
+    const bool is_deep = plan.k > 2 * kStripeDepth && !op.transpose_a;
+    plan.pack_a = op.transpose_a || plan.operand != op.a.dtype() || bad_stride || is_deep;
     plan.group = 1;
     while (plan.pack_a && plan.group < kMostGroupedTiles &&
            plan.num_row_tiles() * ceil_div(plan.n, plan.tile_n * (plan.group + 1)) >= enough) {
@@ -95,7 +106,8 @@ MatmulPlan make_plan(const Matmul& op, const MatmulSupport& support) {
     }
     const int64_t chunk = kDepthChunkBytes / size_of(plan.operand);
     plan.chunk_k = plan.pack_a ? std::min(plan.k, even_tile(plan.k, chunk, 32)) : plan.k;
-    const int64_t row_bytes = plan.k * size_of(plan.operand);
+    plan.stripe_k = is_deep ? kStripeDepth / plan.chunk_k * plan.chunk_k : plan.k;
+    const int64_t row_bytes = plan.stripe_k * size_of(plan.operand);
     const int64_t stripe = std::max<int64_t>(kPanelBudgetBytes / row_bytes, 4 * plan.tile_n);
     plan.stripe_n = std::min(round_up(plan.n, plan.tile_n), round_up(stripe, plan.tile_n));
     return plan;
@@ -107,6 +119,7 @@ class TiledProduct {
     TiledProduct(const Matmul& op, const MatmulPlan& plan, TileMatmul& tiles)
         : op_(op), plan_(plan), tiles_(tiles) {
         right_ = static_cast<std::byte*>(op.workspace.data());
+        kept_sums_ = reinterpret_cast<float*>(right_ + plan.right_bytes());
         const int64_t n_stride = op.transpose_b ? plan.k : plan.n;
         b_ = {op.b.data(), op.b.dtype(), n_stride, op.transpose_b};
         a_ = {op.a.data(), op.a.dtype(), op.transpose_a ? plan.m : plan.k, op.transpose_a};
@@ -117,20 +130,33 @@ class TiledProduct {
     void run(int thread, std::byte* scratch) {
         for (int64_t n0 = 0; n0 < plan_.n; n0 += plan_.stripe_n) {
             const int64_t n1 = std::min(plan_.n, n0 + plan_.stripe_n);
-            pack_right_stripe(n0, n1);
             const int64_t rows = plan_.num_row_tiles();
             const int64_t columns = ceil_div(n1 - n0, plan_.tile_n);
-            team_for(rows * ceil_div(columns, plan_.group), [&](int64_t i) {
-                // Rows fastest: a thread's next tile mostly shares its right operand.
-                const int64_t column = i / rows * plan_.group;
-                multiply_tiles(thread, scratch, i % rows * plan_.tile_m, n0, column,
-                               std::min(plan_.group, columns - column));
-            });
+            for (int64_t k0 = 0; k0 < plan_.k; k0 += plan_.stripe_k) {
+                pack_right_stripe(n0, n1, k0);
+                team_for(rows * ceil_div(columns, plan_.group), [&](int64_t i) {
+                    // Rows fastest: a thread's next tile mostly shares its right operand.
+                    const int64_t column = i / rows * plan_.group;
+                    multiply_tiles(thread, scratch,
+                                   {.row = i % rows * plan_.tile_m,
+                                    .n0 = n0,
+                                    .column = column,
+                                    .count = std::min(plan_.group, columns - column),
+                                    .k0 = k0});
+                });
+            }
         }
     }
 
   private:
+    /// `count` tiles side by side from `column` of the stripe that begins at n0, over the stripe of
+    /// K' that begins at k0.
+    struct TileGroup {
+        int64_t row, n0, column, count, k0;
+    };
+
     int64_t num_chunks() const { return ceil_div(plan_.k, plan_.chunk_k); }
+    int64_t stripe_end(int64_t k0) const { return std::min(plan_.k, k0 + plan_.stripe_k); }
 
     /// Index of the primitive for a tile that is or is not the last in each dimension.
     static size_t variant(bool short_m, bool short_n, bool short_k, bool accumulate) {
@@ -162,61 +188,70 @@ class TiledProduct {
         }
     }
 
+    /// Of the stripe of K' that holds k0.
     std::byte* right_tile(int64_t column, int64_t k0) {
-        const int64_t before =
-            column * plan_.panel_elements() +
-            (k0 == 0 ? 0 : k0 / plan_.chunk_k * plan_.layout.size(plan_.chunk_k, plan_.tile_n));
+        const int64_t chunks_before = k0 % plan_.stripe_k / plan_.chunk_k;
+        const int64_t before = column * plan_.panel_elements() +
+                               chunks_before * plan_.layout.size(plan_.chunk_k, plan_.tile_n);
         return right_ + before * size_of(plan_.operand);
     }
 
-    void pack_right_stripe(int64_t n0, int64_t n1) {
+    void pack_right_stripe(int64_t n0, int64_t n1, int64_t stripe_k0) {
         const int64_t columns = ceil_div(n1 - n0, plan_.tile_n);
-        team_for(columns * num_chunks(), [&](int64_t i) {
-            const int64_t column = i / num_chunks();
-            const int64_t k0 = i % num_chunks() * plan_.chunk_k;
+        const int64_t chunks = ceil_div(stripe_end(stripe_k0) - stripe_k0, plan_.chunk_k);
+        team_for(columns * chunks, [&](int64_t i) {
+            const int64_t column = i / chunks;
+            const int64_t k0 = stripe_k0 + i % chunks * plan_.chunk_k;
             const int64_t n = n0 + column * plan_.tile_n;
             pack_right(right_tile(column, k0), plan_.operand, plan_.layout, b_.at(k0, n),
                        plan_.chunk_end(k0) - k0, std::min(plan_.tile_n, plan_.n - n));
         });
     }
 
-    /// `count` tiles of a row from `column` of the stripe that begins at n0.
-    void multiply_tiles(int thread, std::byte* memory, int64_t row, int64_t n0, int64_t column,
-                        int64_t count) {
+    void multiply_tiles(int thread, std::byte* memory, const TileGroup& group) {
         Scratch scratch(memory);
-        const int64_t tile_size = plan_.tile_m * plan_.tile_n;
-        float* sums = scratch.take_floats(count * tile_size);
         std::byte* packed = scratch.take(plan_.packed_rows_bytes());
-        const int64_t n = n0 + column * plan_.tile_n;
-        const int64_t rows = std::min(plan_.tile_m, plan_.m - row);
+        float* sums = plan_.stripe_k < plan_.k
+                          ? kept_sums(group)
+                          : scratch.take_floats(group.count * plan_.tile_elements());
+        const int64_t n = group.n0 + group.column * plan_.tile_n;
+        const int64_t rows = std::min(plan_.tile_m, plan_.m - group.row);
         const auto columns = [&](int64_t i) {
             return std::min(plan_.tile_n, plan_.n - n - i * plan_.tile_n);
         };
-        for (int64_t k0 = 0; k0 < plan_.k; k0 += plan_.chunk_k) {
+        const int64_t end = stripe_end(group.k0);
+        for (int64_t k0 = group.k0; k0 < end; k0 += plan_.chunk_k) {
             const int64_t depth = plan_.chunk_end(k0) - k0;
-            const void* left = a_.at(row, k0).data;
+            const void* left = a_.at(group.row, k0).data;
             if (plan_.pack_a) {
-                pack_left(packed, plan_.operand, a_.at(row, k0), rows, depth);
+                pack_left(packed, plan_.operand, a_.at(group.row, k0), rows, depth);
                 left = packed;
             }
-            for (int64_t i = 0; i < count; ++i) {
+            for (int64_t i = 0; i < group.count; ++i) {
                 const bool short_n = columns(i) < std::min(plan_.tile_n, plan_.n);
                 const auto* primitive =
                     primitives_[variant(rows < plan_.tile_m, short_n, depth<plan_.chunk_k, k0> 0)];
-                tiles_.run(primitive, thread, left, right_tile(column + i, k0),
-                           sums + i * tile_size);
+                tiles_.run(primitive, thread, left, right_tile(group.column + i, k0),
+                           sums + i * plan_.tile_elements());
             }
         }
-        for (int64_t i = 0; i < count; ++i) {
-            apply_epilogue(op_, sums + i * tile_size, columns(i), row, rows, n + i * plan_.tile_n,
-                           columns(i));
+        for (int64_t i = 0; end == plan_.k && i < group.count; ++i) {
+            apply_epilogue(op_, sums + i * plan_.tile_elements(), columns(i), group.row, rows,
+                           n + i * plan_.tile_n, columns(i));
         }
+    }
+
+    float* kept_sums(const TileGroup& group) {
+        const int64_t tiles_a_row = ceil_div(plan_.stripe_n, plan_.tile_n);
+        const int64_t tile = group.row / plan_.tile_m * tiles_a_row + group.column;
+        return kept_sums_ + tile * plan_.tile_elements();
     }
 
     const Matmul& op_;
     const MatmulPlan& plan_;
     TileMatmul& tiles_;
     std::byte* right_;
+    float* kept_sums_;
     MatrixView a_;
     MatrixView b_;
     std::array<TileMatmul::Primitive, 16> primitives_{};
@@ -256,7 +291,7 @@ int64_t CpuBackend::workspace_bytes(const Matmul& op) const {
         return few_rows_bytes(op.d.rows(), op.d.columns(), depth_of(op));
     }
     const MatmulPlan plan = make_plan(op, support_);
-    return plan.right_bytes();
+    return plan.right_bytes() + plan.kept_sums_bytes();
 }
 
 void CpuBackend::execute(const Matmul& op, Stream) {
