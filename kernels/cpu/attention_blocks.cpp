@@ -111,7 +111,13 @@ void score_gradient_row(const ScoreGradientBlock& block, int64_t row) {
     const VF numbers = lane_numbers();
     const int64_t distance = block.key + row - block.query;  // key - first query
     const bool masked = distance > 0;
-    walk(block.queries, [&](int64_t i, auto lanes) {
+    // Whole vectors of queries that come before the key.
+    const auto width = static_cast<int64_t>(hn::Lanes(DF()));
+    const int64_t hidden = std::clamp<int64_t>(distance, 0, block.queries) / width * width;
+    std::fill_n(probabilities, hidden, P(0.0F));
+    std::fill_n(d_scores, hidden, P(0.0F));
+    walk(block.queries - hidden, [&](int64_t step, auto lanes) {
+        const int64_t i = hidden + step;
         const VF away = hn::Sub(set(static_cast<float>(distance - i)), numbers);
         const VF bias = hn::MulSub(slope, away, load(block.log_sum_exp + i, lanes));
         VF p = exp(hn::MulAdd(load(scores + i, lanes), scale, bias));
