@@ -54,7 +54,6 @@ VARIANTS = {
              "master-eager-chunked", "master-compiled", "medium-compiled"],
 }
 QUICK = {"f32": ["f32-eager"], "bf16": ["autocast-eager-chunked"]}
-TOKENS = 4096  # of a micro-batch, which is a step
 
 
 def parse():
@@ -102,8 +101,10 @@ def prepare(options, model):
 def measure(options, model, length, dtype, record):
     data, folder = prepare(options, model)
     steps = options.steps or MODELS[model].steps
-    row = {"model": model, "length": length, "dtype": dtype}
-    job = runs.Job(MODELS[model].lathe_options(), folder, data, length, TOKENS // length, steps, options.threads, options.work)
+    row = {"model": model, "length": length, "dtype": dtype, "layers": MODELS[model].layers,
+           "vocabulary": MODELS[model].vocabulary}
+    job = runs.Job(MODELS[model].lathe_options(), folder, data, length, report.TOKENS // length, steps,
+                   options.threads, options.work)
     variants = (QUICK if options.quick else VARIANTS)[dtype]
     if options.variants:
         variants = [v for v in options.variants.split(",") if v in VARIANTS[dtype]]

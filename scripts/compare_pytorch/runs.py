@@ -48,7 +48,8 @@ class Process:
     def __init__(self, command, job, log):
         self.command, self.log = [str(x) for x in command], log
         environment = {**os.environ, "OMP_NUM_THREADS": str(job.threads), "CUDA_VISIBLE_DEVICES": "",
-                       "TORCHINDUCTOR_CACHE_DIR": str(job.work / "inductor")}
+                       "TORCHINDUCTOR_CACHE_DIR": str(job.work / "inductor"),
+                       "TORCHINDUCTOR_CPP_USE_DECOMPOSE_TANH": "1"}  # compiled GPT-2s gain a tenth by it
         self.begun, self.before = time.monotonic(), processor_seconds()
         self.child = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
         self.lines = self.child.stdout
