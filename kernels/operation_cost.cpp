@@ -162,11 +162,9 @@ OperationCost cost_of(const SwigluBackward& op) {
 }
 
 OperationCost cost_of(const CrossEntropy& op) {
-    // Once for the maximum and the sum, and once more for the gradient.
-    OperationCost cost = streaming(OperationClass::cross_entropy, op.logits, 8.0,
-                                   {&op.logits, &op.targets}, {&op.losses, &op.d_logits});
-    cost.read_bytes += op.d_logits ? bytes_of({&op.logits}) : 0.0;
-    return cost;
+    // Logits once: a row stays in a cache, or where the GPU keeps it, until its gradient is due.
+    return streaming(OperationClass::cross_entropy, op.logits, 8.0, {&op.logits, &op.targets},
+                     {&op.losses, &op.d_logits});
 }
 
 OperationCost cost_of(const AdamW& op) {
