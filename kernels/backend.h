@@ -82,6 +82,9 @@ class Backend {
     /// back only after the compute stream has waited for an event of that use.
     Buffer allocate(Shape shape, DType dtype, MemoryCategory category);
     MemoryUsage memory() const { return usage_; }
+    /// Gives memory that was freed and is kept for the next allocations back to the system, which
+    /// then has to be asked again: before something else on this machine takes much.
+    virtual void release_free_memory() {}
     /// Forgets peaks so far: they become the present usage.
     void reset_peaks();
 

@@ -207,6 +207,7 @@ void TrainingRun::resume_from(const fs::path& folder) {
 
 void TrainingRun::measure_ceiling() {
     const bool again = utilization_.ceiling() > 0.0;
+    backend_.release_free_memory();  // the measurement's matrices take its place
     utilization_.measure();
     log_->info("utilization is a fraction of {:.1f} GFLOP/s, what matrix products reach{}",
                utilization_.ceiling() / 1e9, again ? " (measured again: a step was faster)" : "");
@@ -303,6 +304,7 @@ bool TrainingRun::checkpoint_due(int64_t step) const {
 
 void TrainingRun::checkpoint(std::optional<double> validation_loss, bool is_last) {
     const TrainState& state = trainer_.state();
+    backend_.release_free_memory();  // copied rows take its place
     checkpoints_.begin(checkpoint_path(folder_, state.step),
                        {.train = state,
                         .compute = compute_,

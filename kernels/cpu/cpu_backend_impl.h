@@ -18,6 +18,8 @@ class CpuBackend : public Backend {
 
     const DeviceInfo& device() const override { return device_; }
 
+    void release_free_memory() override { pool_.release_free_ranges(); }
+
     void copy(const Tensor& destination, const Tensor& source, Stream stream) override;
     void copy_from_host(const Tensor& destination, const void* source) override;
     void copy_to_host(void* destination, const Tensor& source) override;
