@@ -17,6 +17,7 @@
 #include "kernels/files.h"
 #include "tests/support/ranks.h"
 #include "tests/support/slow_build.h"
+#include "tests/support/small_runs.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/token_data.h"
 #include "tests/support/write_checkpoint.h"
@@ -31,34 +32,15 @@ constexpr int kSteps = 3;
 const std::vector<int> kNumbersOfRanks =
     test::kSlowBuild ? std::vector{3, 8} : std::vector{2, 3, 4, 5, 7, 8, 10};
 
-RunConfig llama() {
-    RunConfig config;
-    config.model = {.vocabulary_size = 70,
-                    .sequence_length = 16,
-                    .layers = 3,
-                    .channels = 48,
-                    .heads = 4,
-                    .kv_heads = 2,
-                    .feed_forward = 100};
-    config.train.steps = 100;
-    config.train.sequence_length = 16;
+RunConfig clipped(RunConfig config) {
     config.train.micro_batch = 2;
     config.train.global_batch = 16;
     config.optimizer.learning_rate = 5e-3;
     config.optimizer.gradient_clip = 0.5;
     return config;
 }
-
-RunConfig gpt2() {
-    RunConfig config = llama();
-    config.model.norm = NormKind::layernorm;
-    config.model.positions = Positions::learned;
-    config.model.mlp = MlpKind::gelu_tanh;
-    config.model.biases = Biases::all;
-    config.model.kv_heads = 4;
-    config.model.tied_embeddings = true;
-    return config;
-}
+RunConfig llama() { return clipped(small_llama()); }
+RunConfig gpt2() { return clipped(small_gpt2()); }
 
 /// What must not depend on the layout.
 struct Outcome {
@@ -78,7 +60,7 @@ double squared_norm(const std::vector<float>& values) {
 class Layout : public ::testing::Test {
   protected:
     Layout() {
-        write_token_data(folder_.path(), 70, 4000);
+        write_token_data(folder_.path(), 200, 4000);
         write_file(folder_ / "tokenizer.json", "{}");
         dataset_ = std::make_unique<TokenDataset>(folder_.path(), "train");
         loader_ = std::make_unique<Loader>(*dataset_, 16, 1);

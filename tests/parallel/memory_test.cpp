@@ -8,6 +8,7 @@
 
 #include "parallel/memory_formula.h"
 #include "tests/support/ranks.h"
+#include "tests/support/small_runs.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/token_data.h"
 #include "train/trainer.h"
@@ -15,40 +16,12 @@
 namespace lathe::testing {
 namespace {
 
-/// Three blocks of 7 chunks; an untied head.
-RunConfig llama() {
-    RunConfig config;
-    config.model = {.vocabulary_size = 200,
-                    .sequence_length = 8,
-                    .layers = 3,
-                    .channels = 48,
-                    .heads = 4,
-                    .kv_heads = 2,
-                    .feed_forward = 130};
-    config.train.steps = 100;
-    config.train.sequence_length = 8;
-    config.train.micro_batch = 1;
-    config.train.global_batch = 8;
-    return config;
-}
-
-RunConfig gpt2() {
-    RunConfig config = llama();
-    config.model.norm = NormKind::layernorm;
-    config.model.positions = Positions::learned;
-    config.model.mlp = MlpKind::gelu_tanh;
-    config.model.biases = Biases::all;
-    config.model.kv_heads = 4;
-    config.model.tied_embeddings = true;
-    return config;
-}
-
 class FormulasOfMemory : public ::testing::Test {
   protected:
     FormulasOfMemory() {
         write_token_data(folder_.path(), 200, 2000);
         dataset_ = std::make_unique<TokenDataset>(folder_.path(), "train");
-        loader_ = std::make_unique<Loader>(*dataset_, 8, 1);
+        loader_ = std::make_unique<Loader>(*dataset_, 16, 1);
     }
 
     /// Two steps on `ranks` ranks; every rank's peaks against the formulas.
@@ -93,7 +66,7 @@ class FormulasOfMemory : public ::testing::Test {
 };
 
 TEST_F(FormulasOfMemory, HoldForEveryStageAndNumberOfRanks) {
-    for (RunConfig config : {llama(), gpt2()}) {
+    for (RunConfig config : {small_llama(), small_gpt2()}) {
         for (const DType compute : {DType::f32, DType::bf16}) {
             for (const int ranks : {1, 2, 3, 4, 8}) {
                 for (const int stage : {0, 1, 2, 3}) {
@@ -106,7 +79,7 @@ TEST_F(FormulasOfMemory, HoldForEveryStageAndNumberOfRanks) {
 }
 
 TEST_F(FormulasOfMemory, HoldForHybridSharding) {
-    RunConfig config = gpt2();
+    RunConfig config = small_gpt2();
     for (const int shard_size : {1, 2, 3, 6}) {
         for (const int stage : {1, 3}) {
             config.parallel.zero_stage = stage;
@@ -117,7 +90,7 @@ TEST_F(FormulasOfMemory, HoldForHybridSharding) {
 }
 
 TEST_F(FormulasOfMemory, HoldForRoundsThatAreNotFull) {
-    RunConfig config = llama();
+    RunConfig config = small_llama();
     for (const int micro_batches : {1, 2, 5, 7}) {
         config.train.global_batch = micro_batches;
         for (const int stage : {0, 3}) {
@@ -128,7 +101,7 @@ TEST_F(FormulasOfMemory, HoldForRoundsThatAreNotFull) {
 }
 
 TEST_F(FormulasOfMemory, HoldForRoundedGradientsWithoutPrefetchAndSmallBuckets) {
-    RunConfig config = gpt2();
+    RunConfig config = small_gpt2();
     config.parallel.gradient_dtype = DType::bf16;
     config.parallel.prefetch = false;
     config.parallel.bucket_elements = 5000;
@@ -141,7 +114,7 @@ TEST_F(FormulasOfMemory, HoldForRoundedGradientsWithoutPrefetchAndSmallBuckets) 
 }
 
 TEST_F(FormulasOfMemory, HoldForOffloadedState) {
-    RunConfig config = llama();
+    RunConfig config = small_llama();
     config.parallel.offload = Offload::optimizer;
     config.parallel.offload_folder = folder_.path();
     for (const DType compute : {DType::f32, DType::bf16}) {
@@ -153,7 +126,7 @@ TEST_F(FormulasOfMemory, HoldForOffloadedState) {
 }
 
 TEST_F(FormulasOfMemory, HoldForNativeReduction) {
-    for (RunConfig config : {llama(), gpt2()}) {
+    for (RunConfig config : {small_llama(), small_gpt2()}) {
         config.parallel.reduction = Reduction::native;
         for (const DType gradient : {DType::f32, DType::bf16}) {
             config.parallel.gradient_dtype = gradient;

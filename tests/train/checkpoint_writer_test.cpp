@@ -13,6 +13,7 @@
 #include "kernels/files.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/ranks.h"
+#include "tests/support/small_runs.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/token_data.h"
 #include "train/checkpoint.h"
@@ -25,18 +26,8 @@ namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
 RunConfig small_config(bool async) {
-    RunConfig config;
-    config.model = {.vocabulary_size = 70,
-                    .sequence_length = 16,
-                    .layers = 3,
-                    .channels = 48,
-                    .heads = 4,
-                    .kv_heads = 2,
-                    .feed_forward = 100};
-    config.train.steps = 100;
-    config.train.sequence_length = 16;
+    RunConfig config = small_llama();
     config.train.micro_batch = 2;
-    config.train.global_batch = 8;
     config.parallel.zero_stage = 3;
     config.checkpoint.checkpoint_async = async;
     return config;
@@ -45,7 +36,7 @@ RunConfig small_config(bool async) {
 class CheckpointWriterTest : public ::testing::Test {
   protected:
     CheckpointWriterTest() {
-        write_token_data(folder_.path(), 70, 4000);
+        write_token_data(folder_.path(), 200, 4000);
         write_file(folder_ / "tokenizer.json", "{}");
         dataset_ = std::make_unique<TokenDataset>(folder_.path(), "train");
         loader_ = std::make_unique<Loader>(*dataset_, 16, 1);
