@@ -109,9 +109,9 @@ int run_plan(const PlanOptions& options) {
     const Budget budget = budget_of(options, plan);
     LATHE_CHECK_USAGE(options.best >= 1, "--best {}: must be at least 1", options.best);
     if (options.search) {
-        const std::vector<PlanReport> reports = search(plan, budget);
-        fmt::print("{}", options.json ? search_json(reports)
-                                      : search_text(reports, static_cast<size_t>(options.best)));
+        const Search found = search(plan, budget);
+        fmt::print("{}", options.json ? search_json(found)
+                                      : search_text(found, static_cast<size_t>(options.best)));
         return 0;
     }
     const PlanReport report = make_report(plan, budget);

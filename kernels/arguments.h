@@ -129,25 +129,31 @@ class Arguments {
     };
 
     void apart(const Named& output, const Named& others) const {
+        const Tensor& tensor = output.tensors.front();
+        if (tensor.data() == nullptr || tensor.bytes() == 0) {
+            return;
+        }
+        const auto* begin = static_cast<const std::byte*>(tensor.data());
+        const auto* end = begin + tensor.bytes();
+        const std::less<> before;
         for (const Tensor& other : others.tensors) {
-            apart(output, others.name, other);
+            const auto* other_begin = static_cast<const std::byte*>(other.data());
+            if (other_begin != nullptr && before(other_begin, end) &&
+                before(begin, other_begin + other.bytes())) {
+                check_in_place(output, others.name, other);
+            }
         }
     }
-    void apart(const Named& output, const char* other_name, const Tensor& other) const {
+    void check_in_place(const Named& output, const char* other_name, const Tensor& other) const {
         const Tensor& tensor = output.tensors.front();
-        const auto* begin = static_cast<const std::byte*>(tensor.data());
-        const auto* other_begin = static_cast<const std::byte*>(other.data());
-        const std::less<> before;
-        if (begin == nullptr || other_begin == nullptr || tensor.bytes() == 0 ||
-            other.bytes() == 0 || !before(begin, other_begin + other.bytes()) ||
-            !before(other_begin, begin + tensor.bytes())) {
+        if (other.bytes() == 0) {
             return;
         }
         bool in_place = false;
         for (const Tensor* allowed : output.may_be) {
-            in_place |= allowed != nullptr && allowed->data() == other_begin;
+            in_place |= allowed != nullptr && allowed->data() == other.data();
         }
-        require(in_place && begin == other_begin && tensor.dtype() == other.dtype() &&
+        require(in_place && tensor.data() == other.data() && tensor.dtype() == other.dtype() &&
                     tensor.size() == other.size(),
                 "{} overlaps {}", output.name, other_name);
     }

@@ -27,20 +27,12 @@ Tensor Tensor::view(Shape shape) const {
 Tensor Tensor::slice(int64_t begin, int64_t end) const {
     LATHE_CHECK(shape_.rank() >= 1 && 0 <= begin && begin <= end && end <= shape_[0],
                 "slice [{}, {}) of a tensor of shape {}", begin, end, shape_.text());
-    const int64_t stride = shape_[0] == 0 ? 0 : size() / shape_[0];
-    void* data = data_ == nullptr
-                     ? nullptr
-                     : static_cast<std::byte*>(data_) + begin * stride * size_of(dtype_);
-    switch (shape_.rank()) {
-        case 1:
-            return Tensor(data, dtype_, {end - begin});
-        case 2:
-            return Tensor(data, dtype_, {end - begin, shape_[1]});
-        case 3:
-            return Tensor(data, dtype_, {end - begin, shape_[1], shape_[2]});
-        default:
-            return Tensor(data, dtype_, {end - begin, shape_[1], shape_[2], shape_[3]});
+    int64_t stride = size_of(dtype_);
+    for (int i = 1; i < shape_.rank(); ++i) {
+        stride *= shape_[i];
     }
+    void* data = data_ == nullptr ? nullptr : static_cast<std::byte*>(data_) + begin * stride;
+    return Tensor(data, dtype_, shape_.with_first(end - begin));
 }
 
 }  // namespace lathe

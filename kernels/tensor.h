@@ -37,6 +37,12 @@ class Shape {
         }
         return product;
     }
+    /// The same but for the first extent, of at least one.
+    Shape with_first(int64_t extent) const {
+        Shape shape = *this;
+        shape.extents_[0] = extent;
+        return shape;
+    }
     bool operator==(const Shape&) const = default;
     /// "[2, 3]"
     std::string text() const;

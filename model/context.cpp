@@ -2,13 +2,21 @@
 
 #include <fmt/format.h>
 
+#include <functional>
+#include <vector>
+
 namespace lathe {
 
 namespace {
 
-/// A table of the accumulation type on the device.
-Buffer upload(Backend& backend, const std::vector<double>& values, Shape shape, DType dtype) {
+/// A table of the accumulation type on the device. Its values are only made where they are kept.
+Buffer upload(Backend& backend, const std::function<std::vector<double>()>& make_values,
+              Shape shape, DType dtype) {
     Buffer buffer = backend.allocate(shape, dtype, MemoryCategory::workspace);
+    if (!backend.device().computes) {
+        return buffer;
+    }
+    const std::vector<double> values = make_values();
     if (dtype == DType::f64) {
         backend.copy_from_host(buffer, values.data());
     } else {
@@ -31,12 +39,19 @@ ModelContext::ModelContext(const ModelConfig& model_config, const ParamLayout& p
     if (config.positions == Positions::rotary) {
         rotary_table = upload(
             backend,
-            lathe::rotary_table(config.sequence_length, config.head_size(), config.rotary_theta),
+            [&] {
+                return lathe::rotary_table(config.sequence_length, config.head_size(),
+                                           config.rotary_theta);
+            },
             {config.sequence_length, config.head_size()}, accumulation);
     } else if (config.positions == Positions::alibi) {
-        const std::vector<float> values = alibi_slopes(config.heads);
-        slopes = upload(backend, std::vector<double>(values.begin(), values.end()), {config.heads},
-                        accumulation);
+        slopes = upload(
+            backend,
+            [&] {
+                const std::vector<float> values = alibi_slopes(config.heads);
+                return std::vector<double>(values.begin(), values.end());
+            },
+            {config.heads}, accumulation);
     }
 }
 

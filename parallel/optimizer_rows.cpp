@@ -57,10 +57,13 @@ Buffer OptimizerRows::copy(const Tensor& row) {
 }
 
 std::vector<float> OptimizerRows::read(const Tensor& row) {
-    std::vector<float> values(static_cast<size_t>(row.size()));
+    const bool has_values = backend_.device().computes;
+    std::vector<float> values(has_values ? static_cast<size_t>(row.size()) : 0);
     for (const Range piece : pieces({0, row.size()})) {
         OffloadWindow window = backend_.open_offloaded(slice(row, piece), OffloadUse::read);
-        backend_.copy_to_host(values.data() + piece.begin, window.tensor);
+        if (has_values) {
+            backend_.copy_to_host(values.data() + piece.begin, window.tensor);
+        }
         backend_.close_offloaded(std::move(window));
     }
     return values;

@@ -142,10 +142,9 @@ class OrderedReducer final : public GradientReducer {
         const int me = sharding_.rank();
         const std::vector<Range>& owned = owned_ranges(unit);
         const Range mine = piece_of(owned[static_cast<size_t>(me)], piece);
-        std::vector<Tensor> send(static_cast<size_t>(sharding_.world_size()));
-        std::vector<Tensor> receive(send.size());
-        std::vector<Tensor> contributions;
-        contributions.reserve(static_cast<size_t>(num_active));
+        send_.assign(static_cast<size_t>(sharding_.world_size()), Tensor());
+        receive_.assign(send_.size(), Tensor());
+        contributions_.clear();
         Buffer staging =
             backend_.allocate({std::max(num_active - (me < num_active ? 1 : 0), 0), mine.size()},
                               exchange_dtype_, MemoryCategory::communication);
@@ -153,30 +152,30 @@ class OrderedReducer final : public GradientReducer {
         const Tensor arrived = staging.tensor().flat();
         int64_t arrival = 0;
         for (int rank = 0; rank < sharding_.world_size(); ++rank) {
+            const auto index = static_cast<size_t>(rank);
             if (rank == me) {
                 if (me < num_active) {
-                    contributions.push_back(slice(gradient, mine));
+                    contributions_.push_back(slice(gradient, mine));
                 }
                 continue;
             }
             if (me < num_active) {
-                send[static_cast<size_t>(rank)] =
-                    slice(gradient, piece_of(owned[static_cast<size_t>(rank)], piece));
+                send_[index] = slice(gradient, piece_of(owned[index], piece));
             }
             if (rank < num_active) {
-                receive[static_cast<size_t>(rank)] = arrived.slice(arrival, arrival + mine.size());
-                contributions.push_back(receive[static_cast<size_t>(rank)]);
+                receive_[index] = arrived.slice(arrival, arrival + mine.size());
+                contributions_.push_back(receive_[index]);
                 arrival += mine.size();
             }
         }
         if (sharding_.world_size() > 1) {
-            groups_.world().all_to_all(send, receive, label(unit, step));
+            groups_.world().all_to_all(send_, receive_, label(unit, step));
         }
         if (!mine.empty()) {
             const Tensor sum =
                 slice(sums_[static_cast<size_t>(unit)], mine, owned[static_cast<size_t>(me)].begin);
             communication_.run(
-                Accumulate{.sum = sum, .contributions = contributions, .assign = assign},
+                Accumulate{.sum = sum, .contributions = contributions_, .assign = assign},
                 Stream::communication);
         }
         return staging;
@@ -194,6 +193,10 @@ class OrderedReducer final : public GradientReducer {
     InFlight in_flight_;
     std::vector<Buffer> sums_;
     std::vector<std::vector<Range>> owned_;  ///< by unit and rank
+    // One exchange's, here for their memory.
+    std::vector<Tensor> send_;
+    std::vector<Tensor> receive_;
+    std::vector<Tensor> contributions_;
 };
 
 }  // namespace

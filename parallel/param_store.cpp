@@ -9,9 +9,9 @@ namespace {
 
 constexpr int64_t kNone = -1;
 
-/// So many elements are initialized at once: 4 MiB on the host, and on the device where they are
-/// rounded.
-constexpr int64_t kInitializedElements = int64_t{1} << 20;
+/// So many elements of a row are initialized or read at once: 4 MiB on the host, and on the device
+/// where they are rounded.
+constexpr int64_t kPieceElements = int64_t{1} << 20;
 
 /// The rows of OptimizerRows.
 enum OptimizerRow { kFirstMoment, kSecondMoment, kMaster };
@@ -127,6 +127,9 @@ double ParamStore::squared_gradient_norm() {
     }
     const auto all = groups_.world().all_gather_bytes(
         bytes_of(mine), {.tensor = "the gradient norm", .step = step_});
+    if (!backend_.device().computes) {
+        return 0.0;
+    }
     std::vector<size_t> next(all.size(), 0);
     double sum = 0.0;
     for (int unit = 0; unit < layout_.num_units(); ++unit) {
@@ -253,18 +256,21 @@ ParamStore::Held ParamStore::held(int unit, ParamState state) const {
             .range = held_range(unit, state, sharding_.rank())};
 }
 
+/// Where nothing is computed there are no values, only what reading them takes of the device.
 std::vector<float> ParamStore::read(const Tensor& row) {
-    std::vector<float> values(static_cast<size_t>(row.size()));
-    if (row.size() == 0) {
-        return values;
+    const bool has_values = backend_.device().computes;
+    std::vector<float> values(has_values ? static_cast<size_t>(row.size()) : 0);
+    for (int64_t begin = 0; begin < row.size(); begin += kPieceElements) {
+        const Tensor piece = row.slice(begin, std::min(row.size(), begin + kPieceElements));
+        Buffer widened;
+        if (row.dtype() != DType::f32) {
+            widened = backend_.allocate({piece.size()}, DType::f32, MemoryCategory::workspace);
+            workspace_.run(Cast{.x = piece, .y = widened});
+        }
+        if (has_values) {
+            backend_.copy_to_host(values.data() + begin, widened ? widened.tensor() : piece);
+        }
     }
-    if (row.dtype() == DType::f32) {
-        backend_.copy_to_host(values.data(), row);
-        return values;
-    }
-    const Buffer widened = backend_.allocate({row.size()}, DType::f32, MemoryCategory::workspace);
-    workspace_.run(Cast{.x = row, .y = widened});
-    backend_.copy_to_host(values.data(), widened);
     return values;
 }
 
@@ -331,9 +337,8 @@ void ParamStore::initialize(const ModelConfig& config, uint64_t seed) {
     for (int unit = 0; unit < layout_.num_units(); ++unit) {
         for (const ParamState state : {ParamState::parameters, ParamState::master}) {
             const Range here = held_range(unit, state, sharding_.rank());
-            for (int64_t begin = here.begin; begin < here.end; begin += kInitializedElements) {
-                values.resize(
-                    static_cast<size_t>(std::min(kInitializedElements, here.end - begin)));
+            for (int64_t begin = here.begin; begin < here.end; begin += kPieceElements) {
+                values.resize(static_cast<size_t>(std::min(kPieceElements, here.end - begin)));
                 if (backend_.device().computes) {
                     lathe::initialize(layout_, config, unit, begin, seed, values);
                 }

@@ -106,8 +106,10 @@ class DryCommunicator final : public Communicator {
         const auto bytes = static_cast<double>(mine.size());
         charge("all_gather_bytes", host_exchange(bytes), bytes * others());
         backend_.synchronize(Stream::communication);
-        std::vector<std::byte> reply(mine.begin(), mine.end());
-        reply.resize(std::max(mine.size(), static_cast<size_t>(world_.reply_bytes)));
+        const auto reply_bytes = static_cast<size_t>(world_.reply_bytes);
+        const std::span<const std::byte> said = mine.first(std::min(mine.size(), reply_bytes));
+        std::vector<std::byte> reply(said.begin(), said.end());
+        reply.resize(reply_bytes);
         std::vector<std::vector<std::byte>> all(static_cast<size_t>(group_.size), reply);
         all[static_cast<size_t>(group_.rank)].assign(mine.begin(), mine.end());
         return all;

@@ -3,8 +3,8 @@
 // Hockney 1994, over the links within and between nodes), in the pattern of the communicator that
 // it stands for: messages between pairs over host memory, rings on GPUs.
 //
-// What the others would say in host operations is what this rank says, lengthened by zero bytes to
-// `reply_bytes` where the caller expects more of another rank than of this one.
+// What each of the others says in host operations are the first `reply_bytes` of what this rank
+// says, and zeros where it says less: as much as is read of it.
 #pragma once
 
 #include <functional>

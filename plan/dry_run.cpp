@@ -4,6 +4,7 @@
 
 #include "parallel/single_communicator.h"
 #include "plan/dry_communicator.h"
+#include "train/checkpoint_files.h"
 #include "train/run_fields.h"
 #include "train/trainer.h"
 
@@ -94,12 +95,16 @@ class StepWatch final : public Communicator {
     const DryBackend& backend_;
 };
 
+/// Micro-batches that the busiest ranks run.
+int64_t rounds_of(const Plan& plan) { return (plan.micro_batches() + plan.ranks - 1) / plan.ranks; }
+
 DryWorld dry_world(const Plan& plan) {
     const Sharding sharding(plan.config.parallel, plan.ranks, plan.rank);
     DryWorld world = {.size = plan.ranks,
                       .rank = plan.rank,
                       .ranks_per_node = plan.resolved_ranks_per_node(),
-                      .splits = {}};
+                      .splits = {},
+                      .reply_bytes = rounds_of(plan) * int64_t{sizeof(double)}};  // losses
     // As ProcessGroups splits it.
     if (sharding.num_replicas() > 1) {
         world.splits.emplace_back([sharding](int rank) { return sharding.replica_of(rank); });
@@ -107,16 +112,28 @@ DryWorld dry_world(const Plan& plan) {
     if (sharding.shard_size() > 1) {
         world.splits.emplace_back([sharding](int rank) { return sharding.shard_of(rank); });
     }
-    if (plan.rank > 0) {
-        // Rank 0 owns the most chunks and runs the most micro-batches.
-        const ParamLayout layout(plan.config.model);
-        int64_t chunks = 0;
-        for (const ParamUnit& unit : layout.units()) {
-            chunks += sharding.owned(unit.size, 0).size() / kChunkElements;
-        }
-        world.reply_bytes = std::max(chunks, plan.micro_batches()) * int64_t{sizeof(double)};
-    }
     return world;
+}
+
+/// What a checkpoint gathers: unit u's rows on rank u mod ranks, which writes them.
+void gather_checkpoint(Trainer& trainer, DryBackend& backend, int ranks) {
+    ParamStore& params = trainer.params();
+    for (int unit = 0; unit < trainer.layout().num_units(); ++unit) {
+        backend.label("checkpoint", trainer.layout().units()[static_cast<size_t>(unit)].name);
+        params.gather(unit, ParamState::parameters, unit % ranks);
+        for (const OptimizerRow& row : optimizer_rows(params)) {
+            params.gather(unit, row.state, unit % ranks);
+        }
+    }
+}
+
+/// Peaks of both.
+MemoryUsage joined(MemoryUsage usage, const MemoryUsage& before) {
+    for (size_t i = 0; i < usage.peak_bytes.size(); ++i) {
+        usage.peak_bytes[i] = std::max(usage.peak_bytes[i], before.peak_bytes[i]);
+    }
+    usage.total_peak_bytes = std::max(usage.total_peak_bytes, before.total_peak_bytes);
+    return usage;
 }
 
 }  // namespace
@@ -190,7 +207,7 @@ DryRunResult dry_run(const Plan& plan) {
     StepWatch world(make_dry_communicator(backend, speed, dry_world(plan)), backend);
 
     DryRunResult result;
-    result.rounds = (plan.micro_batches() + plan.ranks - 1) / plan.ranks;
+    result.rounds = rounds_of(plan);
     RunConfig config = plan.config;
     config.train.steps = std::max<int64_t>(1, config.train.steps);
     result.simulated_rounds = std::min(result.rounds, telling_rounds(plan.ranks));
@@ -213,13 +230,7 @@ DryRunResult dry_run(const Plan& plan) {
     backend.restart_record();
     result.record_start_s = backend.now_s();
     trainer.step();
-    result.memory = backend.memory();
-    for (size_t i = 0; i < first.peak_bytes.size(); ++i) {
-        result.memory.peak_bytes[i] = std::max(result.memory.peak_bytes[i], first.peak_bytes[i]);
-    }
-    result.memory.total_peak_bytes =
-        std::max(result.memory.total_peak_bytes, first.total_peak_bytes);
-
+    const MemoryUsage memory = joined(backend.memory(), first);
     // From the losses of one step to those of the next, and once more the last round for each that
     // was left out.
     const auto left_out = static_cast<double>(result.rounds - result.simulated_rounds);
@@ -228,6 +239,11 @@ DryRunResult dry_run(const Plan& plan) {
     result.step = world.gathered_totals - before +
                   (world.rounds_end_totals - samples.begin_totals()) * left_out;
     result.record = backend.dry_record();
+    backend.restart_record();
+    gather_checkpoint(trainer, backend, plan.ranks);
+    result.checkpoint = backend.dry_record();
+    result.memory = joined(backend.memory(), memory);
+    result.simulated_operations = backend.totals().num_operations;
     return result;
 }
 

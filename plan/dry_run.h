@@ -28,12 +28,14 @@ struct Plan {
 };
 
 struct DryRunResult {
-    MemoryUsage memory;  ///< peaks from the start on
-    DryRecord record;    ///< from the second step on
+    MemoryUsage memory;    ///< peaks from the start on
+    DryRecord record;      ///< of one step, not the first
+    DryRecord checkpoint;  ///< of a checkpoint after it
     double step_s = 0.0;
     WorkTotals step;              ///< of one step
     double record_start_s = 0.0;  ///< when the recorded step began
     int64_t num_parameters = 0;
+    double simulated_operations = 0.0;  ///< from the start on
     int64_t simulated_rounds = 0;  ///< of a step's rounds of micro-batches; the rest like the last
     int64_t rounds = 0;
 
@@ -42,7 +44,7 @@ struct DryRunResult {
     }
 };
 
-/// Initialization and the steps it takes until nothing new happens.
+/// Initialization, the steps it takes until nothing new happens, and a checkpoint.
 DryRunResult dry_run(const Plan& plan);
 
 }  // namespace lathe

@@ -19,13 +19,15 @@ NamedMoment named(const DryRecord& record, const MemoryMoment& moment) {
             .moment = moment};
 }
 
-std::vector<NamedMoment> largest_moments(const DryRecord& record) {
+std::vector<NamedMoment> largest_moments(const DryRunResult& result) {
     std::map<std::pair<std::string, std::string>, NamedMoment> by_label;
-    for (const MemoryMoment& moment : record.moments) {
-        NamedMoment candidate = named(record, moment);
-        NamedMoment& best = by_label[{candidate.phase, candidate.unit}];
-        if (candidate.moment.total_bytes > best.moment.total_bytes) {
-            best = std::move(candidate);
+    for (const DryRecord* record : {&result.record, &result.checkpoint}) {
+        for (const MemoryMoment& moment : record->moments) {
+            NamedMoment candidate = named(*record, moment);
+            NamedMoment& best = by_label[{candidate.phase, candidate.unit}];
+            if (candidate.moment.total_bytes > best.moment.total_bytes) {
+                best = std::move(candidate);
+            }
         }
     }
     std::vector<NamedMoment> moments;
@@ -230,7 +232,7 @@ PlanReport make_report(const Plan& plan, const Budget& budget) {
     const DryRunResult& result = report.result;
     report.available_bytes = available_bytes(plan);
     report.fits = result.memory.total_peak_bytes <= report.available_bytes;
-    report.largest = largest_moments(result.record);
+    report.largest = largest_moments(result);
     report.tokens_per_second = static_cast<double>(plan.tokens_per_step()) / result.step_s;
     report.utilization =
         training_flops_per_token(plan.config.model, plan.config.train.sequence_length) *

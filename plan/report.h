@@ -32,7 +32,7 @@ struct PlanReport {
     DryRunResult result;
     int64_t available_bytes = 0;  ///< of a rank's device
     bool fits = false;
-    std::vector<NamedMoment> largest;  ///< the step's, at most one of each phase and unit
+    std::vector<NamedMoment> largest;  ///< at most one of each phase and unit
 
     double tokens_per_second = 0.0;  ///< of all ranks
     double utilization = 0.0;        ///< of the devices' peak in the compute type

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <exception>
 #include <functional>
+#include <iterator>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -98,16 +99,40 @@ std::optional<Remedy> tried(Plan plan, const Budget& budget, const std::string& 
     return Remedy{.text = text, .report = std::move(report)};
 }
 
+/// From the fastest to the one that needs the least memory.
+constexpr Recompute kRecomputations[] = {Recompute::none, Recompute::selective, Recompute::full};
+constexpr Offload kOffloads[] = {Offload::none, Offload::optimizer};
+
+/// The plan with ever more recomputation until it fits; then, of those that did not, with
+/// offloading. All that were tried.
+std::vector<PlanReport> until_it_fits(Plan plan, const Budget& budget) {
+    std::vector<PlanReport> reports;
+    size_t num_too_large = std::size(kRecomputations);
+    for (const Offload offload : kOffloads) {
+        plan.config.parallel.offload = offload;
+        const size_t count = num_too_large;
+        num_too_large = 0;
+        for (bool fits = false; num_too_large < count && !fits; num_too_large += fits ? 0 : 1) {
+            plan.config.train.recompute = kRecomputations[num_too_large];
+            reports.push_back(make_report(plan, budget));
+            fits = reports.back().fits;
+        }
+    }
+    return reports;
+}
+
 /// On all processors that this process may use.
 std::vector<PlanReport> reports_of(std::span<const Plan> plans, const Budget& budget) {
-    std::vector<PlanReport> reports(plans.size());
+    std::vector<PlanReport> reports;
     std::atomic<size_t> next = 0;
     std::mutex mutex;
     std::exception_ptr failure;
     const auto work = [&] {
         for (size_t i = next++; i < plans.size(); i = next++) {
             try {
-                reports[i] = make_report(plans[i], budget);
+                std::vector<PlanReport> found = until_it_fits(plans[i], budget);
+                const std::scoped_lock lock(mutex);
+                std::move(found.begin(), found.end(), std::back_inserter(reports));
             } catch (...) {
                 const std::scoped_lock lock(mutex);
                 failure = std::current_exception();
@@ -180,49 +205,44 @@ std::vector<Plan> layouts(const Plan& plan) {
                 continue;
             }
             for (const int64_t micro_batch : micro_batches) {
-                for (const Recompute recompute :
-                     {Recompute::none, Recompute::selective, Recompute::full}) {
-                    Plan layout = plan;
-                    layout.keep_spans = false;
-                    layout.config.parallel.shard_size = shard_size;
-                    layout.config.parallel.zero_stage = stage;
-                    layout.config.parallel.offload = Offload::none;
-                    layout.config.parallel.offload_folder.clear();
-                    layout.config.train.micro_batch = micro_batch;
-                    layout.config.train.recompute = recompute;
-                    all.push_back(std::move(layout));
-                }
+                Plan layout = plan;
+                layout.keep_spans = false;
+                layout.config.parallel.shard_size = shard_size;
+                layout.config.parallel.zero_stage = stage;
+                layout.config.parallel.offload_folder.clear();
+                layout.config.train.micro_batch = micro_batch;
+                all.push_back(std::move(layout));
             }
         }
     }
     return all;
 }
 
-std::vector<PlanReport> search(const Plan& plan, const Budget& budget) {
-    const std::vector<Plan> resident = layouts(plan);
-    std::vector<PlanReport> reports = reports_of(resident, budget);
-    std::vector<Plan> offloaded;
-    for (const PlanReport& report : reports) {
-        if (!report.fits) {
-            offloaded.push_back(report.plan);
-            offloaded.back().config.parallel.offload = Offload::optimizer;
-        }
-    }
-    for (PlanReport& report : reports_of(offloaded, budget)) {
-        reports.push_back(std::move(report));
-    }
-    std::stable_sort(reports.begin(), reports.end(), [](const PlanReport& a, const PlanReport& b) {
-        return a.fits != b.fits ? a.fits : a.tokens_per_second > b.tokens_per_second;
-    });
-    return reports;
+Search search(const Plan& plan, const Budget& budget) {
+    const std::vector<Plan> plans = layouts(plan);
+    Search result = {
+        .num_layouts = plans.size() * std::size(kRecomputations) * std::size(kOffloads),
+        .reports = reports_of(plans, budget)};
+    // By name too: threads found them in any order.
+    std::sort(result.reports.begin(), result.reports.end(),
+              [](const PlanReport& a, const PlanReport& b) {
+                  if (a.fits != b.fits || a.tokens_per_second != b.tokens_per_second) {
+                      return a.fits != b.fits ? a.fits : a.tokens_per_second > b.tokens_per_second;
+                  }
+                  return layout_text(a.plan) < layout_text(b.plan);
+              });
+    return result;
 }
 
-std::string search_text(const std::vector<PlanReport>& reports, size_t count) {
+std::string search_text(const Search& search, size_t count) {
+    const std::vector<PlanReport>& reports = search.reports;
     const auto num_fit = std::count_if(reports.begin(), reports.end(),
                                        [](const PlanReport& report) { return report.fits; });
-    std::string text =
-        fmt::format("{} layouts, {} fit\n\n{:>12} {:>8} {:>11} {:>12}   {}\n", reports.size(),
-                    num_fit, "tokens/s", "of peak", "step", "memory", "layout");
+    std::string text = fmt::format(
+        "{} layouts: {} fit, {} do not, and {} only recompute or offload more than one that "
+        "fits\n\n{:>12} {:>8} {:>11} {:>12}   {}\n",
+        search.num_layouts, num_fit, std::ssize(reports) - num_fit,
+        search.num_layouts - reports.size(), "tokens/s", "of peak", "step", "memory", "layout");
     for (size_t i = 0; i < std::min(count, reports.size()); ++i) {
         const PlanReport& report = reports[i];
         text += fmt::format("{:>12} {:>7.1f}% {:>11} {:>12}   {}{}\n",
@@ -234,9 +254,9 @@ std::string search_text(const std::vector<PlanReport>& reports, size_t count) {
     return text;
 }
 
-std::string search_json(const std::vector<PlanReport>& reports) {
+std::string search_json(const Search& search) {
     nlohmann::ordered_json all = nlohmann::ordered_json::array();
-    for (const PlanReport& report : reports) {
+    for (const PlanReport& report : search.reports) {
         all.push_back(nlohmann::ordered_json::parse(report_json(report)));
     }
     return all.dump(2) + "\n";

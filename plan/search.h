@@ -19,16 +19,20 @@ struct Remedy {
 /// size, recomputation, micro-batch, offloading; each alone, then together with those before it.
 std::optional<Remedy> find_remedy(const Plan& plan, const Budget& budget);
 
-/// All layouts of the plan's model, batch and ranks without offloading: stages, shard sizes (within
-/// a node, a node, the world), recomputation, micro-batches.
+/// The plan's model, batch and ranks at all stages, shard sizes (within a node, a node, the world)
+/// and micro-batches.
 std::vector<Plan> layouts(const Plan& plan);
 
-/// One report for each layout, and one with offloading for each that does not fit without (where it
-/// does, offloading only costs time); those that fit first, by tokens per second.
-std::vector<PlanReport> search(const Plan& plan, const Budget& budget);
+struct Search {
+    size_t num_layouts = 0;  ///< each of the above with every recomputation, offloaded and not
+    /// Of those planned: where one fits, more recomputation or offloading only costs time. Those
+    /// that fit first, by tokens per second.
+    std::vector<PlanReport> reports;
+};
+Search search(const Plan& plan, const Budget& budget);
 
 /// A ranked table of the best `count`.
-std::string search_text(const std::vector<PlanReport>& reports, size_t count);
-std::string search_json(const std::vector<PlanReport>& reports);
+std::string search_text(const Search& search, size_t count);
+std::string search_json(const Search& search);
 
 }  // namespace lathe

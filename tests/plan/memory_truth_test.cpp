@@ -8,17 +8,28 @@
 #include "tests/support/ranks.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/token_data.h"
+#include "train/checkpoint_files.h"
 #include "train/trainer.h"
 
 namespace lathe::testing {
 namespace {
+
+/// As CheckpointWriter gathers them.
+void gather_checkpoint_rows(Trainer& trainer, int ranks) {
+    for (int unit = 0; unit < trainer.layout().num_units(); ++unit) {
+        trainer.params().gather(unit, ParamState::parameters, unit % ranks);
+        for (const OptimizerRow& row : optimizer_rows(trainer.params())) {
+            trainer.params().gather(unit, row.state, unit % ranks);
+        }
+    }
+}
 
 class PlannedMemory : public ::testing::Test {
   protected:
     PlannedMemory() {
         write_token_data(folder_.path(), 200, 2000);
         dataset_ = std::make_unique<TokenDataset>(folder_.path(), "train");
-        loader_ = std::make_unique<Loader>(*dataset_, 32, 1);
+        loader_ = std::make_unique<Loader>(*dataset_, 16, 1);
     }
 
     void compare(const RunConfig& config, DType compute, int ranks) {
@@ -44,6 +55,7 @@ class PlannedMemory : public ::testing::Test {
             for (int step = 0; step < 3; ++step) {
                 trainer.step();
             }
+            gather_checkpoint_rows(trainer, ranks);
             const MemoryUsage measured = backend.memory();
             const MemoryUsage& plan = planned[static_cast<size_t>(world.rank())];
             for (size_t i = 0; i < measured.peak_bytes.size(); ++i) {

@@ -109,16 +109,58 @@ TEST(Plan, WhatDoesNotFitIsMended) {
 TEST(Plan, ASearchRanksWhatFits) {
     Plan plan = {.config = small_llama(), .hardware = load_hardware("a100-40gb"), .ranks = 4};
     plan.config.train.global_batch = 16;
-    const std::vector<PlanReport> reports = search(plan, {});
-    EXPECT_EQ(reports.size(), layouts(plan).size()) << "all fit: nothing is offloaded";
-    EXPECT_GE(reports.size(), 20U);
-    for (size_t i = 1; i < reports.size(); ++i) {
-        EXPECT_TRUE(reports[i - 1].fits || !reports[i].fits);
-        if (reports[i - 1].fits == reports[i].fits) {
-            EXPECT_GE(reports[i - 1].tokens_per_second, reports[i].tokens_per_second);
-        }
+    const Search all = search(plan, {});
+    const size_t num_layouts = layouts(plan).size();
+    EXPECT_GE(num_layouts, 7U);
+    EXPECT_EQ(all.num_layouts, 6 * num_layouts);
+    EXPECT_EQ(all.reports.size(), num_layouts) << "all fit as they are";
+    for (size_t i = 1; i < all.reports.size(); ++i) {
+        EXPECT_GE(all.reports[i - 1].tokens_per_second, all.reports[i].tokens_per_second);
     }
-    EXPECT_TRUE(nlohmann::json::accept(search_json(reports)));
+    EXPECT_TRUE(nlohmann::json::accept(search_json(all)));
+}
+
+TEST(Plan, ASearchRecomputesAndOffloadsOnlyWhatDoesNotFit) {
+    Plan plan = {.config = small_llama(), .hardware = load_hardware("a100-40gb"), .ranks = 2};
+    plan.config.train.global_batch = 2;
+    plan.config.train.micro_batch = 1;
+    std::vector<int64_t> needed;
+    for (const Plan& layout : layouts(plan)) {
+        needed.push_back(make_report(layout, {}).result.memory.total_peak_bytes);
+    }
+    std::sort(needed.begin(), needed.end());
+    ASSERT_LT(needed.front(), needed.back());
+    // The smallest fits and the largest does not.
+    plan.hardware.memory_bytes = plan.hardware.reserved_memory_bytes + needed.front();
+    const Search found = search(plan, {});
+    EXPECT_GT(found.reports.size(), needed.size());
+    EXPECT_LT(found.reports.size(), found.num_layouts);
+    EXPECT_TRUE(found.reports.front().fits);
+    EXPECT_FALSE(found.reports.back().fits);
+    for (const PlanReport& report : found.reports) {
+        // What recomputes or offloads is there because its less thrifty kind does not fit.
+        Plan less = report.plan;
+        if (less.config.train.recompute == Recompute::none &&
+            less.config.parallel.offload == Offload::none) {
+            continue;
+        }
+        less.config.train.recompute = Recompute::none;
+        less.config.parallel.offload = Offload::none;
+        EXPECT_FALSE(make_report(less, {}).fits) << layout_text(report.plan);
+    }
+}
+
+TEST(Plan, ALayoutIsSimulatedForFewStepsWhateverItsBatch) {
+    // What makes a search quick: its operations, counted.
+    Plan plan = plan_8b(64);
+    plan.config.model.layers = 4;
+    const auto simulated = [&](int64_t global_batch) {
+        plan.config.train.global_batch = global_batch;
+        return dry_run(plan).simulated_operations;
+    };
+    EXPECT_EQ(simulated(64 * 100), simulated(64 * 2));
+    EXPECT_LT(simulated(64 * 2), 1.5 * simulated(64)) << "two steps of two rounds, three of one";
+    std::printf("%.0f operations for 4 layers on 64 ranks\n", simulated(64 * 2));
 }
 
 TEST(Plan, ImpossibleLayoutsAreRejected) {
