@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import report
 import runs
@@ -116,7 +117,8 @@ def measure(options, model, length, dtype, record):
             for program in ("lathe", variant):
                 print(f"{model} {length} {dtype}: {program} ({repetition + 1})", file=sys.stderr)
                 result = runs.lathe(options.lathe, job, dtype) if program == "lathe" else runs.pytorch(job, variant)
-                mine.append({**row, "program": program, **result})
+                mine.append({**row, "program": program, "pair": time.time() if program == "lathe" else mine[-1]["pair"],
+                             **result})
                 record(mine[-1])
         variants = report.fast(mine, variants)
 

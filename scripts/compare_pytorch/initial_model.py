@@ -1,4 +1,4 @@
-"""Writes a Hugging Face folder with random weights: initial_model.py FOLDER SHAPE_JSON. Lathe and PyTorch begin from it."""
+"""initial_model.py FOLDER SHAPE_JSON: a Hugging Face folder with random weights, from which both programs begin."""
 
 import json
 import pathlib

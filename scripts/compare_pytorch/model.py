@@ -174,7 +174,9 @@ def load(folder, parameters, compute, chunked):
     for path in sorted(folder.glob("model*.safetensors")):
         stored |= load_file(path)
     weights = gpt2_weights(stored, c["layers"]) if c["kind"] == "gpt2" else llama_weights(stored, c["layers"])
-    model.load_state_dict({name: weight.to(parameters, copy=True).contiguous() for name, weight in weights}, assign=True)
+    # Copied, as what is mapped from the file would be read during the first step.
+    weights = {name: weight.to(parameters, copy=True).contiguous() for name, weight in weights}
+    model.load_state_dict(weights, assign=True)
     if c["kind"] == "llama":
         model.rotary = rotary_tables(c, compute)
     return model

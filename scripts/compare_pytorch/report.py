@@ -75,8 +75,16 @@ class Row:
         self.variants = programs(self.theirs)
         self.best = max(self.variants, key=lambda v: speed(self.theirs, v))
 
+    def ratio(self):
+        """The median of runs each beside the run of Lathe just before it, as machines' speeds drift."""
+        ours = {r["pair"]: r for r in self.mine if r["program"] == "lathe"}
+        pairs = [(ours[r["pair"]], r) for r in self.mine if r["program"] == self.best and r["pair"] in ours]
+        if not pairs:
+            return speed(self.mine, "lathe") / speed(self.theirs, self.best)
+        return statistics.median(speed([a], "lathe") / speed([b], self.best) for a, b in pairs)
+
     def speed_cells(self):
-        ratio = speed(self.mine, "lathe") / speed(self.theirs, self.best)
+        ratio = self.ratio()
         bar = speed_bar(self.model, self.dtype)
         return [self.name, spread(speeds(self.mine, "lathe")), spread(speeds(self.theirs, self.best)), self.best,
                 f"{ratio:.2f}", f"{bar} {verdict(ratio >= bar)}"]
@@ -88,14 +96,13 @@ class Row:
                 f"{MEMORY_BAR} {verdict(ours <= MEMORY_BAR * peak)}"]
 
     def start_cells(self):
-        eager = [v for v in self.variants if "eager" in v]
-        compiled = [v for v in self.variants if "compiled" in v]
+        eager, compiled = ([v for v in programs(self.mine) if mode in v] for mode in ("eager", "compiled"))
         if not eager:
             return None
-        quickest = min(eager, key=lambda v: median(self.theirs, v, "first_step_s"))
-        begins = [median(self.mine, "lathe", "begin_s"), median(self.theirs, quickest, "begin_s")]
-        ends = [median(self.mine, "lathe", "first_step_s"), median(self.theirs, quickest, "first_step_s")]
-        compiling = [r["first_step_s"] for r in self.theirs if r["program"] in compiled]
+        quickest = min(eager, key=lambda v: median(self.mine, v, "first_step_s"))
+        begins = [median(self.mine, "lathe", "begin_s"), median(self.mine, quickest, "begin_s")]
+        ends = [median(self.mine, "lathe", "first_step_s"), median(self.mine, quickest, "first_step_s")]
+        compiling = [r["first_step_s"] for r in self.mine if r["program"] in compiled]
         return [self.name, f"{begins[0]:.2f}", f"{begins[1]:.2f}", f"{begins[0] / begins[1]:.2f}",
                 f"{ends[0]:.2f}", f"{ends[1]:.2f}", f"{ends[0] / ends[1]:.2f}",
                 f"{START_BAR} {verdict(ends[0] <= START_BAR * ends[1])}",
@@ -127,8 +134,9 @@ def undisturbed(records):
     kept = [r for r in records if r["others"] <= DISTURBED or kind(r) not in quiet]
     loud = [r for r in kept if r["others"] > DISTURBED]
     if len(kept) < len(records) or loud:
-        print(f"Other programs took over {DISTURBED:.0%} of the processor beside {len(records) - len(kept) + len(loud)} "
-              f"of {len(records)} runs; {len(records) - len(kept)} of them are left out. Measure on a quiet machine.\n")
+        left_out = len(records) - len(kept)
+        print(f"Other programs took over {DISTURBED:.0%} of the processor beside {left_out + len(loud)} of "
+              f"{len(records)} runs; {left_out} of them are left out. Measure on a quiet machine.\n")
     return kept
 
 

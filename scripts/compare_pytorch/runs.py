@@ -78,11 +78,11 @@ def lathe(program, job, dtype):
     """Ended from outside after its steps, as PyTorch's run neither validates nor writes a checkpoint."""
     with tempfile.TemporaryDirectory(dir=job.work) as folder, tempfile.TemporaryFile("w+") as log:
         run = pathlib.Path(folder) / "run"
-        process = Process([program, "train", *job.lathe_options, "--resume", job.model, "--data", job.data, "--output", run,
-                           "--dtype", dtype, "--device", "cpu", "--threads", job.threads, "--steps", 1000000,
-                           "--schedule", "constant", "--sequence-length", job.length, "--micro-batch", job.micro_batch,
-                           "--global-batch", job.micro_batch, "--validation-every", 0, "--checkpoint-every", 0],
-                          job, log)
+        process = Process([program, "train", *job.lathe_options, "--resume", job.model, "--data", job.data,
+                           "--output", run, "--dtype", dtype, "--device", "cpu", "--threads", job.threads,
+                           "--steps", 1000000, "--schedule", "constant", "--sequence-length", job.length,
+                           "--micro-batch", job.micro_batch, "--global-batch", job.micro_batch,
+                           "--validation-every", 0, "--checkpoint-every", 0], job, log)
         begin = next((process.seconds() for line in process.lines if " parameters (" in line), None)
         steps = []
         while begin is not None and len(steps) < job.steps and process.child.poll() is None:
