@@ -35,7 +35,8 @@ class Model:
         if self.family == "gpt2":
             options += ["--norm", "layernorm", "--positions", "learned", "--mlp", "gelu-tanh", "--biases", "all",
                         "--init-rule", "scaled-residual"]
-        if self.channels >= 768:  # norms and activations are cheap beside the products of a wide model, and need half its memory
+        if self.channels >= 768:
+            # Norms and activations are cheap beside the products of a wide model, and need half its memory.
             options += ["--recompute", "selective"]
         return [*options, "--vocabulary-size", self.vocabulary]
 
