@@ -335,14 +335,16 @@ void ParamStore::write(int unit, ParamState state, int64_t first, std::span<cons
 void ParamStore::initialize(const ModelConfig& config, uint64_t seed) {
     std::vector<float> values;
     for (int unit = 0; unit < layout_.num_units(); ++unit) {
-        for (const ParamState state : {ParamState::parameters, ParamState::master}) {
-            const Range here = held_range(unit, state, sharding_.rank());
-            for (int64_t begin = here.begin; begin < here.end; begin += kPieceElements) {
-                values.resize(static_cast<size_t>(std::min(kPieceElements, here.end - begin)));
-                if (backend_.device().computes) {
-                    lathe::initialize(layout_, config, unit, begin, seed, values);
-                }
-                write(unit, state, begin, values);
+        // Master weights are held of no more than the parameters are.
+        const Range here = held_range(unit, ParamState::parameters, sharding_.rank());
+        for (int64_t begin = here.begin; begin < here.end; begin += kPieceElements) {
+            values.resize(static_cast<size_t>(std::min(kPieceElements, here.end - begin)));
+            if (backend_.device().computes) {
+                lathe::initialize(layout_, config, unit, begin, seed, values);
+            }
+            write(unit, ParamState::parameters, begin, values);
+            if (has_master()) {
+                write(unit, ParamState::master, begin, values);
             }
         }
         for (const ParamState state : {ParamState::first_moment, ParamState::second_moment}) {

@@ -200,7 +200,6 @@ void TrainingRun::resume_from(const fs::path& folder) {
         continue_from(folder);
         return;
     }
-    trainer_.initialize();
     load_parameters(folder, trainer_);
     tell(fmt::format("begins with the parameters of {}", folder.string()));
 }
