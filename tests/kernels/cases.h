@@ -14,7 +14,7 @@ using Cases = std::vector<Case>;
 
 struct OperationCases {
     std::string operation;
-    /// Odd sizes, size 1, optional arguments present and absent, arguments in place.
+    /// Odd sizes, sizes 0 and 1, optional arguments present and absent, arguments in place.
     Cases (*random)(DType compute, Random& random);
     /// Sizes at which kernels really split their work over threads.
     Cases (*training)(DType compute, Random& random);

@@ -235,6 +235,9 @@ std::vector<Setting> tile_settings(bool cached) {
         // Prompts whose first query sees all but the last key of a step.
         settings.push_back({{2, 1, 128}, 1, 40, true, 190});
         settings.push_back({{2, 2, 64}, 1, 130, false, 62});
+        // Prompts in which a warp's last query alone sees the first key of a step.
+        settings.push_back({{2, 1, 128}, 1, 40, false, 1});
+        settings.push_back({{2, 1, 64}, 1, 70, false, 1});
     }
     return settings;
 }
@@ -259,6 +262,7 @@ Cases random_cases(Maker make, bool cached, DType compute, Random& random) {
             }
         }
     }
+    cases.push_back(make({{4, 2, 64}, 0, 33}, compute, random));
     // Scores of hundreds: exp without subtracting the maximum overflows.
     cases.push_back(make({{2, 1, 32}, 1, 40, false, 0, 8}, compute, random));
     cases.push_back(make({{4, 2, 64}, 1, 257, true}, compute, random));

@@ -134,6 +134,15 @@ Cases random_cases_Matmul(DType compute, Random& random) {
         }
     }
     add_layer(cases, compute, 512, 256, 384, random);
+    // Nothing to write, and nothing to add up.
+    const int64_t empty[][3] = {{0, 24, 16}, {24, 0, 16}, {24, 40, 0}};
+    for (const auto& [m, n, k] : empty) {
+        for (const bool misaligned : {false, true}) {
+            Product p = {.m = m, .n = n, .k = k, .transpose_b = true, .bias = true};
+            p.misaligned = misaligned;
+            cases.push_back(matmul_case(p, compute, random));
+        }
+    }
     return cases;
 }
 
@@ -269,7 +278,7 @@ Case bias_backward_case(DType compute, int64_t rows, int64_t columns, Random& ra
 Cases random_cases_BiasBackward(DType compute, Random& random) {
     Cases cases;
     const int64_t sizes[][2] = {{1, 1},    {1, 17},    {3, 1},      {5, 33}, {257, 31},
-                                {64, 768}, {1000, 65}, {300, 1600}, {0, 24}};
+                                {64, 768}, {1000, 65}, {300, 1600}, {0, 24}, {24, 0}};
     for (const auto& [rows, columns] : sizes) {
         cases.push_back(bias_backward_case(compute, rows, columns, random));
     }
