@@ -13,9 +13,11 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "kernels/buffer.h"
 #include "kernels/operations.h"
+#include "kernels/work_recorder.h"
 
 namespace lathe {
 
@@ -41,6 +43,9 @@ struct DeviceInfo {
     OffloadMemory offload = OffloadMemory::none;
     bool computes =
         true;  ///< false in a dry run: what is written is not kept, and what is read back is 0
+    /// Streams that run beside the host thread that issues to them, rather than in it.
+    bool compute_runs_beside = false;
+    bool communication_runs_beside = false;
 };
 
 /// Bytes in use now and at most so far, by category; a total's peak is the peak of the sum, not the
@@ -100,25 +105,25 @@ class Backend {
     /// Opens a part of offloaded memory: only within a window do operations and copies reach it,
     /// and only what is open takes memory. In order with the compute stream, as is closing. Several
     /// windows may be open at once.
-    virtual OffloadWindow open_offloaded(const Tensor& part, OffloadUse use);
-    virtual void close_offloaded(OffloadWindow window);
+    OffloadWindow open_offloaded(const Tensor& part, OffloadUse use);
+    void close_offloaded(OffloadWindow window);
 
     /// Copies between tensors of equal type and size on this device, in order on `stream`.
-    virtual void copy(const Tensor& destination, const Tensor& source, Stream stream) = 0;
+    void copy(const Tensor& destination, const Tensor& source, Stream stream);
     /// Copies `source.bytes()` of host memory; the host memory may be reused on return.
-    virtual void copy_from_host(const Tensor& destination, const void* source) = 0;
+    void copy_from_host(const Tensor& destination, const void* source);
     /// Waits for the compute stream, then copies to the host.
-    virtual void copy_to_host(void* destination, const Tensor& source) = 0;
+    void copy_to_host(void* destination, const Tensor& source);
     /// Sets every byte to 0.
-    virtual void fill_zero(const Tensor& tensor, Stream stream) = 0;
+    void fill_zero(const Tensor& tensor, Stream stream);
 
     // Streams.
 
     virtual Event record(Stream stream) = 0;
     /// Work issued to `stream` from now on waits for the event.
-    virtual void wait(Stream stream, Event event) = 0;
+    void wait(Stream stream, Event event);
     /// Blocks the host until everything issued to `stream` is done.
-    virtual void synchronize(Stream stream) = 0;
+    void synchronize(Stream stream);
     /// Runs a host function in order with what else is issued to `stream` (a collective of host
     /// memory, say). An exception it throws reaches the next wait for the stream. Here, streams run
     /// at once: so does the function.
@@ -134,6 +139,33 @@ class Backend {
     /// record of it. `phase` must be a literal.
     virtual void label(const char* phase, std::string_view unit);
 
+    // Profiles.
+
+    /// From now on all work is told to `recorder`; to nobody with nullptr, which costs nothing. The
+    /// recorder keeps being written to until read_stamps.
+    void set_recorder(std::shared_ptr<WorkRecorder> recorder);
+    /// Waits for all streams: the times of all that was recorded are then known.
+    virtual void read_stamps();
+    /// Calls `issue`, which gives work to the stream past this class (a collective), and tells the
+    /// recorder, if there is one, that it is what `describe` returns.
+    template <typename Describe, typename Issue>
+    void recorded(Stream stream, const Describe& describe, const Issue& issue) {
+        if (recorder_ == nullptr) {
+            issue();
+        } else {
+            record_work(stream, describe(), issue);
+        }
+    }
+    /// The same of what keeps the host's thread busy, or waiting.
+    template <typename Describe, typename Issue>
+    void recorded_on_host(const Describe& describe, const Issue& issue) {
+        if (recorder_ == nullptr) {
+            issue();
+        } else {
+            record_host_work(describe(), issue);
+        }
+    }
+
     // Operations: run(op) checks the arguments and issues the operation; workspace_bytes(op) is
     // what its `workspace` must hold, and depends on shapes and types only.
 
@@ -141,7 +173,11 @@ class Backend {
     void run(const Operation& op, Stream stream = Stream::compute) {    \
         check(op);                                                      \
         check_workspace(workspace_bytes(op), op.workspace, #Operation); \
-        execute(op, stream);                                            \
+        if (recorder_ == nullptr) {                                     \
+            execute(op, stream);                                        \
+        } else {                                                        \
+            run_recorded(op, stream);                                   \
+        }                                                               \
     }                                                                   \
     virtual int64_t workspace_bytes(const Operation& op) const = 0;
     LATHE_OPERATIONS(LATHE_DECLARE_OPERATION)
@@ -155,6 +191,21 @@ class Backend {
     /// offloads.
     virtual void* allocate_offloaded_bytes(int64_t bytes, const std::filesystem::path& folder);
     virtual void free_offloaded_bytes(void* data, int64_t bytes) noexcept;
+
+    // What the functions of the same names do.
+    virtual void execute_copy(const Tensor& destination, const Tensor& source, Stream stream) = 0;
+    virtual void execute_copy_from_host(const Tensor& destination, const void* source) = 0;
+    virtual void execute_copy_to_host(void* destination, const Tensor& source) = 0;
+    virtual void execute_fill_zero(const Tensor& tensor, Stream stream) = 0;
+    virtual void execute_wait(Stream stream, Event event) = 0;
+    virtual void execute_synchronize(Stream stream) = 0;
+    virtual OffloadWindow execute_open_offloaded(const Tensor& part, OffloadUse use);
+    virtual void execute_close_offloaded(OffloadWindow window);
+
+    /// Writes WorkRecorder::now_s of when the stream comes to this point, at the latest in
+    /// read_stamps.
+    virtual void stamp(Stream stream, std::shared_ptr<double> seconds);
+    WorkRecorder* recorder() const { return recorder_.get(); }
 
     /// Called after each allocation (`bytes` > 0) and each release (< 0).
     virtual void memory_changed(MemoryCategory category, int64_t bytes) noexcept;
@@ -171,7 +222,15 @@ class Backend {
     static void check_workspace(int64_t needed_bytes, const Tensor& workspace,
                                 const char* operation);
 
+#define LATHE_DECLARE_RECORDED(Operation) void run_recorded(const Operation& op, Stream stream);
+    LATHE_OPERATIONS(LATHE_DECLARE_RECORDED)
+#undef LATHE_DECLARE_RECORDED
+    bool runs_beside(Stream stream) const;
+    void record_work(Stream stream, Work work, const std::function<void()>& issue);
+    void record_host_work(Work work, const std::function<void()>& issue);
+
     MemoryUsage usage_;
+    std::shared_ptr<WorkRecorder> recorder_;  ///< null: nobody listens
     double exposed_communication_s_ = 0;
 };
 

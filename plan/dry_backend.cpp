@@ -159,7 +159,7 @@ void DryBackend::communicate(std::string_view what, double seconds, double busy_
     occupy(what, Stream::communication, seconds, busy_s, 0.0, sent_bytes);
 }
 
-void DryBackend::copy(const Tensor& destination, const Tensor& source, Stream stream) {
+void DryBackend::execute_copy(const Tensor& destination, const Tensor& source, Stream stream) {
     LATHE_CHECK(destination.dtype() == source.dtype() && destination.size() == source.size(),
                 "copy: {} of {} to {} of {}", source.shape().text(), name_of(source.dtype()),
                 destination.shape().text(), name_of(destination.dtype()));
@@ -171,7 +171,7 @@ void DryBackend::copy(const Tensor& destination, const Tensor& source, Stream st
             stream);
 }
 
-void DryBackend::fill_zero(const Tensor& tensor, Stream stream) {
+void DryBackend::execute_fill_zero(const Tensor& tensor, Stream stream) {
     operate("fill_zero",
             {.operation_class = OperationClass::copy,
              .written_bytes = static_cast<double>(tensor.bytes()),
@@ -179,14 +179,14 @@ void DryBackend::fill_zero(const Tensor& tensor, Stream stream) {
             stream);
 }
 
-void DryBackend::copy_from_host(const Tensor& destination, const void*) {
+void DryBackend::execute_copy_from_host(const Tensor& destination, const void*) {
     const auto bytes = static_cast<double>(destination.bytes());
     const double seconds =
         host_computes_ ? speed_.copy_seconds(2.0 * bytes) : speed_.host_seconds(bytes);
     occupy("copy_from_host", Stream::compute, seconds, seconds);
 }
 
-void DryBackend::copy_to_host(void* destination, const Tensor& source) {
+void DryBackend::execute_copy_to_host(void* destination, const Tensor& source) {
     if (source.bytes() > 0) {
         std::memset(destination, 0, static_cast<size_t>(source.bytes()));
     }
@@ -217,11 +217,11 @@ DryBackend::OffloadSlot& DryBackend::take_slot(int64_t bytes) {
     return slot;
 }
 
-OffloadWindow DryBackend::open_offloaded(const Tensor& part, OffloadUse use) {
+OffloadWindow DryBackend::execute_open_offloaded(const Tensor& part, OffloadUse use) {
     const double seconds = speed_.host_seconds(static_cast<double>(part.bytes()));
     if (target_.offload_slots() == 0) {
         occupy("open_offloaded", Stream::compute, seconds, seconds);
-        return Backend::open_offloaded(part, use);
+        return Backend::execute_open_offloaded(part, use);
     }
     if (part.size() == 0) {
         return {.part = part, .use = use, .tensor = part, .staging = {}};
@@ -236,7 +236,7 @@ OffloadWindow DryBackend::open_offloaded(const Tensor& part, OffloadUse use) {
             .staging = {}};
 }
 
-void DryBackend::close_offloaded(OffloadWindow window) {
+void DryBackend::execute_close_offloaded(OffloadWindow window) {
     const double seconds = speed_.host_seconds(static_cast<double>(window.part.bytes()));
     const bool changed = window.use == OffloadUse::change;
     if (target_.offload_slots() == 0) {
@@ -263,7 +263,7 @@ Event DryBackend::record(Stream stream) {
     return {.ticket = static_cast<int64_t>(events_s_.size()) - 1};
 }
 
-void DryBackend::wait(Stream stream, Event event) {
+void DryBackend::execute_wait(Stream stream, Event event) {
     const double time_s = events_s_[static_cast<size_t>(event.ticket)];
     if (stream == Stream::compute && host_computes_) {
         host_waits_until(time_s, true);
@@ -276,7 +276,7 @@ void DryBackend::wait(Stream stream, Event event) {
     until_s = std::max(until_s, time_s);
 }
 
-void DryBackend::synchronize(Stream stream) {
+void DryBackend::execute_synchronize(Stream stream) {
     host_waits_until(clock(stream), stream == Stream::communication);
 }
 

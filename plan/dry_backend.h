@@ -31,16 +31,7 @@ class DryBackend final : public Backend {
 
     const DeviceInfo& device() const override { return device_; }
 
-    OffloadWindow open_offloaded(const Tensor& part, OffloadUse use) override;
-    void close_offloaded(OffloadWindow window) override;
-    void copy(const Tensor& destination, const Tensor& source, Stream stream) override;
-    void copy_from_host(const Tensor& destination, const void* source) override;
-    /// Fills the destination with zero bytes.
-    void copy_to_host(void* destination, const Tensor& source) override;
-    void fill_zero(const Tensor& tensor, Stream stream) override;
     Event record(Stream stream) override;
-    void wait(Stream stream, Event event) override;
-    void synchronize(Stream stream) override;
     double exposed_communication_s() const override { return totals_.exposed_s; }
     void label(const char* phase, std::string_view unit) override;
 
@@ -63,6 +54,15 @@ class DryBackend final : public Backend {
     void restart_record();
 
   protected:
+    OffloadWindow execute_open_offloaded(const Tensor& part, OffloadUse use) override;
+    void execute_close_offloaded(OffloadWindow window) override;
+    void execute_copy(const Tensor& destination, const Tensor& source, Stream stream) override;
+    void execute_copy_from_host(const Tensor& destination, const void* source) override;
+    /// Fills the destination with zero bytes.
+    void execute_copy_to_host(void* destination, const Tensor& source) override;
+    void execute_fill_zero(const Tensor& tensor, Stream stream) override;
+    void execute_wait(Stream stream, Event event) override;
+    void execute_synchronize(Stream stream) override;
     void* allocate_bytes(int64_t bytes) override;
     void free_bytes(void* data, int64_t bytes) noexcept override;
     void* allocate_offloaded_bytes(int64_t bytes, const std::filesystem::path& folder) override;

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "data/loader.h"
+#include "parallel/recorded_communicator.h"
 #include "parallel/shared_failure.h"
 #include "train/checkpoint.h"
 #include "train/checkpoint_writer.h"
@@ -20,6 +21,7 @@
 #include "train/memory_report.h"
 #include "train/metrics.h"
 #include "train/offload.h"
+#include "train/profile.h"
 #include "train/progress.h"
 #include "train/run_data.h"
 #include "train/run_folder.h"
@@ -71,6 +73,8 @@ class TrainingRun {
     void log_place();
     MemorySpread record_memory();
     void finish(int signal);
+    std::unique_ptr<Backend> make_measuring_backend() const;
+    ProfilePlan profile_plan();
     void tell(const std::string& text);
     bool leads() const { return world_.rank() == 0; }
 
@@ -92,6 +96,7 @@ class TrainingRun {
     StepEnd last_end_;              ///< this rank's sums up to the last step's end
     CheckpointWriter checkpoints_;  ///< after all that it uses
     Utilization utilization_;
+    Profile profile_;
 };
 
 TrainingRun::TrainingRun(const RunConfig& config, const RunData& data, Backend& backend,
@@ -115,17 +120,13 @@ TrainingRun::TrainingRun(const RunConfig& config, const RunData& data, Backend& 
       checkpoints_(trainer_, config, checkpoint_surroundings()),
       utilization_(
           training_flops_per_token(config.model, config.train.sequence_length),
-          [this] {
-              // On a backend of its own, whose memory is not the run's, all ranks at once.
-              DeviceConfig device = config_.device;
-              device.threads = backend_.device().num_threads;
-              return matmul_ceiling(*make_backend(device, place_), compute_) * world_.size();
-          },
+          [this] { return matmul_ceiling(*make_measuring_backend(), compute_) * world_.size(); },
           [] {
               return std::chrono::duration<double>(
                          std::chrono::steady_clock::now().time_since_epoch())
                   .count();
-          }) {}
+          }),
+      profile_(backend, profile_plan()) {}
 
 CheckpointSurroundings TrainingRun::checkpoint_surroundings() {
     return {.tokenizer = data_.tokenizer_path,
@@ -202,6 +203,30 @@ void TrainingRun::resume_from(const fs::path& folder) {
     }
     load_parameters(folder, trainer_);
     tell(fmt::format("begins with the parameters of {}", folder.string()));
+}
+
+/// Of its own, so that its memory is not the run's; all ranks measure at once.
+std::unique_ptr<Backend> TrainingRun::make_measuring_backend() const {
+    DeviceConfig device = config_.device;
+    device.threads = backend_.device().num_threads;
+    return make_backend(device, place_);
+}
+
+ProfilePlan TrainingRun::profile_plan() {
+    return {.steps = config_.train.profile ? config_.train.profile_steps : 0,
+            .folder = folder_,
+            .rank = world_.rank(),
+            .size = world_.size(),
+            .place = fmt::format("{} on {}", place_.host, backend_.device().name),
+            .flops_per_second = [this] { return utilization_.ceiling() / world_.size(); },
+            .bytes_per_second = [this] { return memory_bandwidth(*make_measuring_backend()); },
+            .tell =
+                [this](const std::string& text) {
+                    if (progress_) {
+                        progress_->finish();
+                    }
+                    tell(text);
+                }};
 }
 
 void TrainingRun::measure_ceiling() {
@@ -288,6 +313,7 @@ std::optional<Evaluation> TrainingRun::validate_if_due(int64_t step) {
     if (step != config_.train.steps && (every == 0 || step % every != 0)) {
         return std::nullopt;
     }
+    profile_.begin("validation", step);
     const Evaluation evaluation =
         evaluator_.run(trainer_.model(), trainer_.params(), validation_loader_,
                        config_.train.validation_sequences, world_);
@@ -329,11 +355,13 @@ int TrainingRun::run() {
     start();
     const SignalWatch signals;
     while (trainer_.state().step < config_.train.steps) {
+        profile_.begin("step", trainer_.state().step + 1);
         StepMetrics metrics = train_step();
         if (const auto evaluation = validate_if_due(metrics.step)) {
             metrics.validation_loss = evaluation->loss;
             metrics.bits_per_byte = evaluation->bits_per_byte;
         }
+        profile_.begin("step's end", metrics.step);
         const int signal = end_step(signals.received(), metrics);
         const bool saves = signal != 0 || checkpoint_due(metrics.step);
         if (saves || metrics.validation_loss) {
@@ -343,6 +371,7 @@ int TrainingRun::run() {
             }
         }
         if (saves) {
+            profile_.begin("checkpoint", metrics.step);
             checkpoint(metrics.validation_loss, signal != 0 || metrics.step == config_.train.steps);
         }
         if (signal != 0) {
@@ -355,6 +384,7 @@ int TrainingRun::run() {
 }
 
 void TrainingRun::finish(int signal) {
+    profile_.finish();
     if (progress_) {
         progress_->finish();
     }
@@ -385,7 +415,11 @@ int run_training(RunConfig config, Backend& backend, Communicator& world, const 
     check_resume(config, data, compute);
     check_offload(config, backend);
     check_ranks_agree(world, config, data, backend, compute);
-    return TrainingRun(config, data, backend, world, place).run();
+    if (!config.train.profile || world.size() == 1) {
+        return TrainingRun(config, data, backend, world, place).run();
+    }
+    return TrainingRun(config, data, backend, *make_recorded_communicator(world, backend), place)
+        .run();
 }
 
 }  // namespace lathe

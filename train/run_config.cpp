@@ -8,6 +8,7 @@
 #include <map>
 #include <sstream>
 
+#include "train/profile.h"
 #include "train/run_fields.h"
 
 namespace lathe {
@@ -244,6 +245,9 @@ void check_given_fields(const RunConfig& config) {
     LATHE_CHECK_USAGE(train.global_batch % train.micro_batch == 0,
                       "global-batch = {}: must be a multiple of micro-batch = {}",
                       train.global_batch, train.micro_batch);
+    LATHE_CHECK_USAGE(!train.profile || train.steps == 0 || train.steps > Profile::kStepsBefore,
+                      "profile = true: begins with step {} of a process; steps = {} is too few",
+                      Profile::kStepsBefore + 1, train.steps);
     LATHE_CHECK_USAGE(
         static_cast<double>(train.steps) * static_cast<double>(train.global_batch) *
                 static_cast<double>(model.sequence_length) <

@@ -50,6 +50,8 @@ struct TrainConfig {
     int64_t max_bad_steps = 10;         ///< so many steps in a row with NaN or infinity end the run
     int64_t validation_every = 100;     ///< steps; 0: at the end only
     int64_t validation_sequences = 64;  ///< at most so many of the validation split; 0: all
+    bool profile = false;               ///< record where the time of some steps goes
+    int64_t profile_steps = 3;          ///< from the third of this process on
 };
 
 struct CheckpointConfig {

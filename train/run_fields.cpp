@@ -204,6 +204,10 @@ void add_train_fields(std::vector<RunField>& fields) {
               kCountOrZero);
     train.add("validation-sequences", &TrainConfig::validation_sequences,
               "at most so many of the validation split; 0: all", kCountOrZero);
+    train.add("profile", &TrainConfig::profile,
+              "record where the time goes: profile.rank0.json (a Chrome trace), and a table");
+    train.add("profile-steps", &TrainConfig::profile_steps,
+              "steps to record, from this process's third on", kCount);
 }
 
 void add_parallel_fields(std::vector<RunField>& fields) {

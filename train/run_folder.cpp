@@ -22,18 +22,13 @@ constexpr const char* kCheckpoints = "checkpoints";
 
 /// Fields that a continued run may change: none of them changes what a step computes, but `steps`,
 /// which stretches the schedule and is how a run is made longer.
-constexpr auto kChangeable =
-    std::to_array<std::string_view>({"output",           "steps",
-                                     "validation-every", "validation-sequences",
-                                     "checkpoint-every", "checkpoint-keep",
-                                     "checkpoint-async", "resume",
-                                     "threads",          "recompute",
-                                     "max-bad-steps",    "data",
-                                     "device",           "preset",
-                                     "zero-stage",       "shard-size",
-                                     "bucket-elements",  "prefetch",
-                                     "overlap",          "offload",
-                                     "offload-folder",   "collective-timeout"});
+constexpr auto kChangeable = std::to_array<std::string_view>(
+    {"output",           "steps",           "validation-every", "validation-sequences",
+     "checkpoint-every", "checkpoint-keep", "checkpoint-async", "resume",
+     "threads",          "recompute",       "max-bad-steps",    "data",
+     "profile",          "profile-steps",   "device",           "preset",
+     "zero-stage",       "shard-size",      "bucket-elements",  "prefetch",
+     "overlap",          "offload",         "offload-folder",   "collective-timeout"});
 
 void check_same_run(const fs::path& folder, const RunConfig& config) {
     const RunConfig earlier = load_run_config((folder / kConfig).string(), {});

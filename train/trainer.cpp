@@ -60,6 +60,7 @@ std::vector<double> Trainer::run_micro_batches() {
             model_.follow_forward_backward(params_);
             continue;
         }
+        backend_.label("input", "");
         batch_.load(samples_, first_sample(round + world().rank()), config_.train.micro_batch);
         model_.forward_backward(params_, batch_.tokens(), batch_.targets(), loss_scale,
                                 batch_.losses());

@@ -32,11 +32,11 @@ class ForwardAttention {
     }
 
     /// To be called by every thread of a team.
-    void run(int thread, std::byte* scratch) {
+    void run(TeamThread& thread, std::byte* scratch) {
         const int64_t blocks = g_.num_blocks();
-        team_for(g_.batch * g_.kv_heads * blocks, [&](int64_t i) { pack_block(i); });
+        team_for(thread, g_.batch * g_.kv_heads * blocks, [&](int64_t i) { pack_block(i); });
         const int64_t heads = g_.batch * g_.heads;
-        team_for(heads * blocks, [&](int64_t i) {
+        team_for(thread, heads * blocks, [&](int64_t i) {
             // The longest first, so that threads end together.
             attend(thread, scratch, i % heads / g_.heads, i % heads % g_.heads,
                    blocks - 1 - i / heads);
@@ -132,7 +132,7 @@ void CpuBackend::execute(const Attention& op, Stream) {
         return;
     }
     ForwardAttention attention(op, geometry, tiles_);
-    run_team(num_threads(), [&](int thread) { attention.run(thread, thread_scratch(thread)); });
+    run_team(team(), [&](TeamThread& thread) { attention.run(thread, thread_scratch(thread)); });
 }
 
 }  // namespace lathe::cpu

@@ -59,16 +59,16 @@ class BackwardAttention {
     }
 
     /// To be called by every thread of a team.
-    void run(int thread, std::byte* scratch) {
+    void run(TeamThread& thread, std::byte* scratch) {
         const int64_t kv_blocks = g_.batch * g_.kv_heads * g_.num_blocks();
-        team_for(kv_blocks, [&](int64_t i) { pack_block(i); });
-        team_for(num_units(), [&](int64_t unit) {
+        team_for(thread, kv_blocks, [&](int64_t i) { pack_block(i); });
+        team_for(thread, num_units(), [&](int64_t unit) {
             const int64_t part = unit % num_parts(g_);
             for (int64_t block = part_begin(g_, part); block < part_begin(g_, part + 1); ++block) {
                 differentiate(thread, scratch, unit, block);
             }
         });
-        team_for(kv_blocks, [&](int64_t i) { store_block(i); });
+        team_for(thread, kv_blocks, [&](int64_t i) { store_block(i); });
     }
 
   private:
@@ -260,7 +260,7 @@ void CpuBackend::execute(const AttentionBackward& op, Stream) {
         return;
     }
     BackwardAttention attention(op, geometry, tiles_);
-    run_team(num_threads(), [&](int thread) { attention.run(thread, thread_scratch(thread)); });
+    run_team(team(), [&](TeamThread& thread) { attention.run(thread, thread_scratch(thread)); });
 }
 
 }  // namespace lathe::cpu

@@ -176,19 +176,19 @@ void CpuBackend::execute(const CachedAttention& op, Stream) {
     const int64_t num_chunks = chunks_of(op);
     const int64_t head_partials = num_chunks * (op.heads.head_size + kStatistics);
     auto* partials = static_cast<float*>(op.workspace.data());
-    parallel_ranges(num_threads(), rows, 64, [&](int64_t begin, int64_t end) {
+    parallel_ranges(team(), rows, 64, [&](int64_t begin, int64_t end) {
         HWY_DYNAMIC_DISPATCH(store_rows_kernel)(op, begin, end);
     });
-    run_team(num_threads(), [&](int) {
+    run_team(team(), [&](TeamThread& thread) {
         for (int64_t first = 0; first < rows; first += kBlockRows) {
             const int64_t count = std::min(kBlockRows, rows - first);
-            team_for(count * kv_heads * num_chunks, [&](int64_t i) {
+            team_for(thread, count * kv_heads * num_chunks, [&](int64_t i) {
                 const int64_t row = i / num_chunks / kv_heads;
                 HWY_DYNAMIC_DISPATCH(chunk_kernel)
                 (op, first + row, i / num_chunks % kv_heads, i % num_chunks, num_chunks,
                  partials + row * heads * head_partials);
             });
-            team_for(count * heads, [&](int64_t i) {
+            team_for(thread, count * heads, [&](int64_t i) {
                 HWY_DYNAMIC_DISPATCH(merge_kernel)
                 (op, first * heads + i, partials + i * head_partials);
             });

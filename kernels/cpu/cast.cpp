@@ -84,7 +84,7 @@ int64_t CpuBackend::workspace_bytes(const Cast&) const { return 0; }
 void CpuBackend::execute(const Cast& op, Stream) {
     constexpr int64_t kGrainElements = 16384;
     const bool has_double = op.x.dtype() == DType::f64 || op.y.dtype() == DType::f64;
-    parallel_ranges(num_threads(), op.x.size(), kGrainElements, [&](int64_t begin, int64_t end) {
+    parallel_ranges(team(), op.x.size(), kGrainElements, [&](int64_t begin, int64_t end) {
         if (has_double) {
             cast_doubles(op, begin, end);
         } else {

@@ -82,34 +82,33 @@ CpuBackend::CpuBackend(int num_threads) : support_(MatmulSupport::detect()), til
 CpuBackend::~CpuBackend() { pool_.free(scratch_, num_threads() * kThreadScratchBytes); }
 
 void CpuBackend::copy_bytes(void* destination, const void* source, int64_t bytes) const {
-    parallel_ranges(num_threads(), bytes, kCopyGrainBytes, [&](int64_t begin, int64_t end) {
+    parallel_ranges(team(), bytes, kCopyGrainBytes, [&](int64_t begin, int64_t end) {
         std::memmove(static_cast<std::byte*>(destination) + begin,
                      static_cast<const std::byte*>(source) + begin,
                      static_cast<size_t>(end - begin));
     });
 }
 
-void CpuBackend::copy(const Tensor& destination, const Tensor& source, Stream) {
+void CpuBackend::execute_copy(const Tensor& destination, const Tensor& source, Stream) {
     LATHE_CHECK(destination.dtype() == source.dtype() && destination.size() == source.size(),
                 "copy: {} of {} to {} of {}", source.shape().text(), name_of(source.dtype()),
                 destination.shape().text(), name_of(destination.dtype()));
     copy_bytes(destination.data(), source.data(), source.bytes());
 }
 
-void CpuBackend::copy_from_host(const Tensor& destination, const void* source) {
+void CpuBackend::execute_copy_from_host(const Tensor& destination, const void* source) {
     copy_bytes(destination.data(), source, destination.bytes());
 }
 
-void CpuBackend::copy_to_host(void* destination, const Tensor& source) {
+void CpuBackend::execute_copy_to_host(void* destination, const Tensor& source) {
     copy_bytes(destination, source.data(), source.bytes());
 }
 
-void CpuBackend::fill_zero(const Tensor& tensor, Stream) {
-    parallel_ranges(num_threads(), tensor.bytes(), kCopyGrainBytes,
-                    [&](int64_t begin, int64_t end) {
-                        std::memset(static_cast<std::byte*>(tensor.data()) + begin, 0,
-                                    static_cast<size_t>(end - begin));
-                    });
+void CpuBackend::execute_fill_zero(const Tensor& tensor, Stream) {
+    parallel_ranges(team(), tensor.bytes(), kCopyGrainBytes, [&](int64_t begin, int64_t end) {
+        std::memset(static_cast<std::byte*>(tensor.data()) + begin, 0,
+                    static_cast<size_t>(end - begin));
+    });
 }
 
 }  // namespace lathe::cpu

@@ -7,6 +7,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cpu/memory_pool.h"
+#include "kernels/cpu/threads.h"
 #include "kernels/cpu/tile_matmul.h"
 
 namespace lathe::cpu {
@@ -20,17 +21,7 @@ class CpuBackend : public Backend {
 
     void release_free_memory() override { pool_.release_free_ranges(); }
 
-    void copy(const Tensor& destination, const Tensor& source, Stream stream) override;
-    void copy_from_host(const Tensor& destination, const void* source) override;
-    void copy_to_host(void* destination, const Tensor& source) override;
-    void fill_zero(const Tensor& tensor, Stream stream) override;
-
-    OffloadWindow open_offloaded(const Tensor& part, OffloadUse use) override;
-    void close_offloaded(OffloadWindow window) override;
-
     Event record(Stream) override { return {}; }
-    void wait(Stream, Event) override {}
-    void synchronize(Stream) override {}
 
 #define LATHE_DECLARE_WORKSPACE(Operation) \
     int64_t workspace_bytes(const Operation& op) const override;
@@ -41,6 +32,15 @@ class CpuBackend : public Backend {
     int64_t num_primitives_created() const { return tiles_.num_primitives_created(); }
 
   protected:
+    void execute_copy(const Tensor& destination, const Tensor& source, Stream stream) override;
+    void execute_copy_from_host(const Tensor& destination, const void* source) override;
+    void execute_copy_to_host(void* destination, const Tensor& source) override;
+    void execute_fill_zero(const Tensor& tensor, Stream stream) override;
+    void execute_wait(Stream, Event) override {}
+    void execute_synchronize(Stream) override {}
+    OffloadWindow execute_open_offloaded(const Tensor& part, OffloadUse use) override;
+    void execute_close_offloaded(OffloadWindow window) override;
+
     void* allocate_bytes(int64_t bytes) override { return pool_.allocate(bytes); }
     void free_bytes(void* data, int64_t bytes) noexcept override { pool_.free(data, bytes); }
     void* allocate_offloaded_bytes(int64_t bytes, const std::filesystem::path& folder) override;
@@ -50,16 +50,21 @@ class CpuBackend : public Backend {
     LATHE_OPERATIONS(LATHE_DECLARE_EXECUTE)
 #undef LATHE_DECLARE_EXECUTE
 
+    DeviceInfo device_;
+
   private:
     /// Bytes of scratch that each thread owns from the start: room for one tile's operands and
     /// results, small enough to stay in its cache.
     static constexpr int64_t kThreadScratchBytes = int64_t{1} << 20;
 
     int num_threads() const { return device_.num_threads; }
+    Team team() const {
+        return {.num_threads = num_threads(),
+                .spans = recorder() == nullptr ? nullptr : &recorder()->threads()};
+    }
     std::byte* thread_scratch(int thread) { return scratch_ + thread * kThreadScratchBytes; }
     void copy_bytes(void* destination, const void* source, int64_t bytes) const;
 
-    DeviceInfo device_;
     MatmulSupport support_;
     MemoryPool pool_;
     TileMatmul tiles_;

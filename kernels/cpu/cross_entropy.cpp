@@ -110,7 +110,7 @@ HWY_EXPORT(cross_entropy_kernel);
 int64_t CpuBackend::workspace_bytes(const CrossEntropy&) const { return 0; }
 
 void CpuBackend::execute(const CrossEntropy& op, Stream) {
-    parallel_ranges(num_threads(), op.logits.rows(), 1, [&](int64_t begin, int64_t end) {
+    parallel_ranges(team(), op.logits.rows(), 1, [&](int64_t begin, int64_t end) {
         HWY_DYNAMIC_DISPATCH(cross_entropy_kernel)(op, begin, end);
     });
 }

@@ -145,33 +145,33 @@ int64_t CpuBackend::workspace_bytes(const SwigluBackward&) const { return 0; }
 int64_t CpuBackend::workspace_bytes(const Rotary&) const { return 0; }
 
 void CpuBackend::execute(const Gelu& op, Stream) {
-    parallel_ranges(num_threads(), op.x.size(), kGrainElements, [&](int64_t begin, int64_t end) {
+    parallel_ranges(team(), op.x.size(), kGrainElements, [&](int64_t begin, int64_t end) {
         HWY_DYNAMIC_DISPATCH(gelu_kernel)(op, begin, end);
     });
 }
 
 void CpuBackend::execute(const GeluBackward& op, Stream) {
-    parallel_ranges(num_threads(), op.x.size(), kGrainElements, [&](int64_t begin, int64_t end) {
+    parallel_ranges(team(), op.x.size(), kGrainElements, [&](int64_t begin, int64_t end) {
         HWY_DYNAMIC_DISPATCH(gelu_backward_kernel)(op, begin, end);
     });
 }
 
 void CpuBackend::execute(const Swiglu& op, Stream) {
-    parallel_ranges(num_threads(), op.y.rows(), grain_rows(op.y.columns()),
+    parallel_ranges(team(), op.y.rows(), grain_rows(op.y.columns()),
                     [&](int64_t begin, int64_t end) {
                         HWY_DYNAMIC_DISPATCH(swiglu_kernel)(op, begin, end);
                     });
 }
 
 void CpuBackend::execute(const SwigluBackward& op, Stream) {
-    parallel_ranges(num_threads(), op.d_y.rows(), grain_rows(op.d_y.columns()),
+    parallel_ranges(team(), op.d_y.rows(), grain_rows(op.d_y.columns()),
                     [&](int64_t begin, int64_t end) {
                         HWY_DYNAMIC_DISPATCH(swiglu_backward_kernel)(op, begin, end);
                     });
 }
 
 void CpuBackend::execute(const Rotary& op, Stream) {
-    parallel_ranges(num_threads(), op.qkv.rows(), grain_rows(op.qkv.columns()),
+    parallel_ranges(team(), op.qkv.rows(), grain_rows(op.qkv.columns()),
                     [&](int64_t begin, int64_t end) {
                         HWY_DYNAMIC_DISPATCH(rotary_kernel)(op, begin, end);
                     });

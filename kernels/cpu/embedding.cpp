@@ -121,7 +121,7 @@ int64_t CpuBackend::workspace_bytes(const EmbeddingBackward& op) const {
 }
 
 void CpuBackend::execute(const Embedding& op, Stream) {
-    parallel_ranges(num_threads(), op.tokens.size(), kGrainRows, [&](int64_t begin, int64_t end) {
+    parallel_ranges(team(), op.tokens.size(), kGrainRows, [&](int64_t begin, int64_t end) {
         HWY_DYNAMIC_DISPATCH(embedding_kernel)(op, begin, end);
     });
 }
@@ -132,14 +132,14 @@ void CpuBackend::execute(const EmbeddingBackward& op, Stream) {
     int32_t* order = first + vocabulary + 1;
     sort_by_token(op.tokens.as<int32_t>(), op.tokens.size(), vocabulary, first, order);
     // Frequent tokens have small numbers in a trained vocabulary: hand out rows in small pieces.
-    run_team(num_threads(), [&](int) {
-        team_for((vocabulary + kGrainRows - 1) / kGrainRows, [&](int64_t i) {
+    run_team(team(), [&](TeamThread& thread) {
+        team_for(thread, (vocabulary + kGrainRows - 1) / kGrainRows, [&](int64_t i) {
             HWY_DYNAMIC_DISPATCH(token_gradient_kernel)
             (op, first, order, i * kGrainRows, std::min(vocabulary, (i + 1) * kGrainRows));
         });
     });
     if (op.d_position_table) {
-        parallel_ranges(num_threads(), op.d_position_table.rows(), kGrainRows,
+        parallel_ranges(team(), op.d_position_table.rows(), kGrainRows,
                         [&](int64_t begin, int64_t end) {
                             HWY_DYNAMIC_DISPATCH(position_gradient_kernel)(op, begin, end);
                         });

@@ -127,14 +127,14 @@ class TiledProduct {
     }
 
     /// To be called by every thread of a team.
-    void run(int thread, std::byte* scratch) {
+    void run(TeamThread& thread, std::byte* scratch) {
         for (int64_t n0 = 0; n0 < plan_.n; n0 += plan_.stripe_n) {
             const int64_t n1 = std::min(plan_.n, n0 + plan_.stripe_n);
             const int64_t rows = plan_.num_row_tiles();
             const int64_t columns = ceil_div(n1 - n0, plan_.tile_n);
             for (int64_t k0 = 0; k0 < plan_.k; k0 += plan_.stripe_k) {
-                pack_right_stripe(n0, n1, k0);
-                team_for(rows * ceil_div(columns, plan_.group), [&](int64_t i) {
+                pack_right_stripe(thread, n0, n1, k0);
+                team_for(thread, rows * ceil_div(columns, plan_.group), [&](int64_t i) {
                     // Rows fastest: a thread's next tile mostly shares its right operand.
                     const int64_t column = i / rows * plan_.group;
                     multiply_tiles(thread, scratch,
@@ -196,10 +196,10 @@ class TiledProduct {
         return right_ + before * size_of(plan_.operand);
     }
 
-    void pack_right_stripe(int64_t n0, int64_t n1, int64_t stripe_k0) {
+    void pack_right_stripe(TeamThread& thread, int64_t n0, int64_t n1, int64_t stripe_k0) {
         const int64_t columns = ceil_div(n1 - n0, plan_.tile_n);
         const int64_t chunks = ceil_div(stripe_end(stripe_k0) - stripe_k0, plan_.chunk_k);
-        team_for(columns * chunks, [&](int64_t i) {
+        team_for(thread, columns * chunks, [&](int64_t i) {
             const int64_t column = i / chunks;
             const int64_t k0 = stripe_k0 + i % chunks * plan_.chunk_k;
             const int64_t n = n0 + column * plan_.tile_n;
@@ -262,7 +262,7 @@ int64_t few_rows_bytes(int64_t m, int64_t n, int64_t k) {
     return m * (k + n) * static_cast<int64_t>(sizeof(float));
 }
 
-void run_few_rows(const Matmul& op, int num_threads) {
+void run_few_rows(const Matmul& op, const Team& team) {
     const int64_t m = op.d.rows();
     const int64_t n = op.d.columns();
     const int64_t k = depth_of(op);
@@ -273,7 +273,7 @@ void run_few_rows(const Matmul& op, int num_threads) {
     }
     // Columns do not depend on each other, so the cut may depend on the number of threads.
     constexpr int64_t kGrainColumns = 64;
-    parallel_ranges(num_threads, n, kGrainColumns, [&](int64_t begin, int64_t end) {
+    parallel_ranges(team, n, kGrainColumns, [&](int64_t begin, int64_t end) {
         multiply_few_rows(op, a, m, k, begin, end, sums + begin, n);
         apply_epilogue(op, sums + begin, n, 0, m, begin, end - begin);
     });
@@ -299,12 +299,12 @@ void CpuBackend::execute(const Matmul& op, Stream) {
         return;
     }
     if (has_few_rows(op)) {
-        run_few_rows(op, num_threads());
+        run_few_rows(op, team());
         return;
     }
     const MatmulPlan plan = make_plan(op, support_);
     TiledProduct product(op, plan, tiles_);
-    run_team(num_threads(), [&](int thread) { product.run(thread, thread_scratch(thread)); });
+    run_team(team(), [&](TeamThread& thread) { product.run(thread, thread_scratch(thread)); });
 }
 
 }  // namespace lathe::cpu

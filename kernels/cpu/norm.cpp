@@ -163,9 +163,9 @@ int64_t num_chunks(const Tensor& rows) { return (rows.rows() + kChunkRows - 1) /
 
 /// Calls body(begin row, end row, partial) for each chunk, `columns` floats of partial sums each.
 template <typename Body>
-void for_each_chunk(int num_threads, const Tensor& rows, int64_t columns, float* partials,
+void for_each_chunk(const Team& team, const Tensor& rows, int64_t columns, float* partials,
                     const Body& body) {
-    parallel_ranges(num_threads, num_chunks(rows), 1, [&](int64_t begin, int64_t end) {
+    parallel_ranges(team, num_chunks(rows), 1, [&](int64_t begin, int64_t end) {
         for (int64_t chunk = begin; chunk < end; ++chunk) {
             body(chunk * kChunkRows, std::min(rows.rows(), (chunk + 1) * kChunkRows),
                  partials + chunk * columns);
@@ -173,10 +173,10 @@ void for_each_chunk(int num_threads, const Tensor& rows, int64_t columns, float*
     });
 }
 
-void add_partials(int num_threads, const float* partials, int64_t chunks, int64_t stride,
+void add_partials(const Team& team, const float* partials, int64_t chunks, int64_t stride,
                   float* out, int64_t n) {
     constexpr int64_t kGrainColumns = 64;
-    parallel_ranges(num_threads, n, kGrainColumns, [&](int64_t begin, int64_t end) {
+    parallel_ranges(team, n, kGrainColumns, [&](int64_t begin, int64_t end) {
         HWY_DYNAMIC_DISPATCH(add_partials_kernel)
         (partials + begin, chunks, stride, out + begin, end - begin);
     });
@@ -196,7 +196,7 @@ int64_t CpuBackend::workspace_bytes(const BiasBackward& op) const {
 
 void CpuBackend::execute(const Norm& op, Stream) {
     constexpr int64_t kGrainRows = 8;
-    parallel_ranges(num_threads(), op.x.rows(), kGrainRows, [&](int64_t begin, int64_t end) {
+    parallel_ranges(team(), op.x.rows(), kGrainRows, [&](int64_t begin, int64_t end) {
         HWY_DYNAMIC_DISPATCH(norm_kernel)(op, begin, end);
     });
 }
@@ -204,25 +204,22 @@ void CpuBackend::execute(const Norm& op, Stream) {
 void CpuBackend::execute(const NormBackward& op, Stream) {
     const int64_t c = op.x.columns();
     auto* partials = static_cast<float*>(op.workspace.data());
-    for_each_chunk(num_threads(), op.x, 2 * c, partials,
-                   [&](int64_t begin, int64_t end, float* partial) {
-                       HWY_DYNAMIC_DISPATCH(norm_backward_kernel)(op, begin, end, partial);
-                   });
-    add_partials(num_threads(), partials, num_chunks(op.x), 2 * c, op.d_weight.as<float>(), c);
+    for_each_chunk(team(), op.x, 2 * c, partials, [&](int64_t begin, int64_t end, float* partial) {
+        HWY_DYNAMIC_DISPATCH(norm_backward_kernel)(op, begin, end, partial);
+    });
+    add_partials(team(), partials, num_chunks(op.x), 2 * c, op.d_weight.as<float>(), c);
     if (op.d_bias) {
-        add_partials(num_threads(), partials + c, num_chunks(op.x), 2 * c, op.d_bias.as<float>(),
-                     c);
+        add_partials(team(), partials + c, num_chunks(op.x), 2 * c, op.d_bias.as<float>(), c);
     }
 }
 
 void CpuBackend::execute(const BiasBackward& op, Stream) {
     const int64_t c = op.d_y.columns();
     auto* partials = static_cast<float*>(op.workspace.data());
-    for_each_chunk(num_threads(), op.d_y, c, partials,
-                   [&](int64_t begin, int64_t end, float* partial) {
-                       HWY_DYNAMIC_DISPATCH(bias_backward_kernel)(op, begin, end, partial);
-                   });
-    add_partials(num_threads(), partials, num_chunks(op.d_y), c, op.d_bias.as<float>(), c);
+    for_each_chunk(team(), op.d_y, c, partials, [&](int64_t begin, int64_t end, float* partial) {
+        HWY_DYNAMIC_DISPATCH(bias_backward_kernel)(op, begin, end, partial);
+    });
+    add_partials(team(), partials, num_chunks(op.d_y), c, op.d_bias.as<float>(), c);
 }
 
 }  // namespace lathe::cpu

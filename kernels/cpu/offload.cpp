@@ -77,7 +77,7 @@ void CpuBackend::free_offloaded_bytes(void* data, int64_t bytes) noexcept {
     munmap(data, static_cast<size_t>(bytes));
 }
 
-OffloadWindow CpuBackend::open_offloaded(const Tensor& part, OffloadUse use) {
+OffloadWindow CpuBackend::execute_open_offloaded(const Tensor& part, OffloadUse use) {
     if (part.size() > 0) {
         // All pages at once instead of a fault for each; and a disk that fails is an error here,
         // not a SIGBUS later. Linux before 5.14 answers EINVAL and faults them in as they are used.
@@ -90,7 +90,7 @@ OffloadWindow CpuBackend::open_offloaded(const Tensor& part, OffloadUse use) {
     return {.part = part, .use = use, .tensor = part, .staging = {}};
 }
 
-void CpuBackend::close_offloaded(OffloadWindow window) {
+void CpuBackend::execute_close_offloaded(OffloadWindow window) {
     if (window.part.size() > 0) {
         // What was changed is in the file's cache, which the kernel writes back and drops as it
         // needs memory (msync(MS_ASYNC) would do nothing on Linux).

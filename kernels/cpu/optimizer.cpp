@@ -133,20 +133,19 @@ int64_t CpuBackend::workspace_bytes(const Accumulate&) const { return 0; }
 int64_t CpuBackend::workspace_bytes(const SquaredNorm&) const { return 0; }
 
 void CpuBackend::execute(const AdamW& op, Stream) {
-    parallel_ranges(num_threads(), op.master.size(), kChunkElements,
-                    [&](int64_t begin, int64_t end) {
-                        HWY_DYNAMIC_DISPATCH(adamw_kernel)(op, begin, end);
-                    });
+    parallel_ranges(team(), op.master.size(), kChunkElements, [&](int64_t begin, int64_t end) {
+        HWY_DYNAMIC_DISPATCH(adamw_kernel)(op, begin, end);
+    });
 }
 
 void CpuBackend::execute(const Accumulate& op, Stream) {
-    parallel_ranges(num_threads(), op.sum.size(), kChunkElements, [&](int64_t begin, int64_t end) {
+    parallel_ranges(team(), op.sum.size(), kChunkElements, [&](int64_t begin, int64_t end) {
         HWY_DYNAMIC_DISPATCH(accumulate_kernel)(op, begin, end);
     });
 }
 
 void CpuBackend::execute(const SquaredNorm& op, Stream) {
-    parallel_ranges(num_threads(), op.partial.size(), 1, [&](int64_t begin, int64_t end) {
+    parallel_ranges(team(), op.partial.size(), 1, [&](int64_t begin, int64_t end) {
         HWY_DYNAMIC_DISPATCH(squared_norm_kernel)(op, begin, end);
     });
 }

@@ -40,17 +40,10 @@ class Kept<Accumulate> {
 /// them. So an event of the compute stream has always happened.
 class OverlappingCpuBackend final : public CpuBackend {
   public:
-    explicit OverlappingCpuBackend(int num_threads) : CpuBackend(num_threads) {}
+    explicit OverlappingCpuBackend(int num_threads) : CpuBackend(num_threads) {
+        device_.communication_runs_beside = true;
+    }
 
-    void copy(const Tensor& destination, const Tensor& source, Stream stream) override {
-        issue(stream, [=](CpuBackend& backend) {
-            backend.CpuBackend::copy(destination, source, Stream::compute);
-        });
-    }
-    void fill_zero(const Tensor& tensor, Stream stream) override {
-        issue(stream,
-              [=](CpuBackend& backend) { backend.CpuBackend::fill_zero(tensor, Stream::compute); });
-    }
     void run_on_host(Stream stream, std::function<void()> function) override {
         if (stream == Stream::compute) {
             function();
@@ -62,19 +55,41 @@ class OverlappingCpuBackend final : public CpuBackend {
     Event record(Stream stream) override {
         return {.ticket = stream == Stream::compute ? 0 : stream_.ticket()};
     }
-    void wait(Stream stream, Event event) override {
+    double exposed_communication_s() const override { return stream_.blocked_s(); }
+
+  protected:
+    void execute_copy(const Tensor& destination, const Tensor& source, Stream stream) override {
+        if (stream == Stream::compute) {
+            CpuBackend::execute_copy(destination, source, stream);
+        } else {
+            stream_.run([=, this] { beside_.copy(destination, source, Stream::compute); });
+        }
+    }
+    void execute_fill_zero(const Tensor& tensor, Stream stream) override {
+        if (stream == Stream::compute) {
+            CpuBackend::execute_fill_zero(tensor, stream);
+        } else {
+            stream_.run([=, this] { beside_.fill_zero(tensor, Stream::compute); });
+        }
+    }
+    void execute_wait(Stream stream, Event event) override {
         if (stream == Stream::compute) {
             stream_.wait(event.ticket);
         }
     }
-    void synchronize(Stream stream) override {
+    void execute_synchronize(Stream stream) override {
         if (stream == Stream::communication) {
             stream_.synchronize();
         }
     }
-    double exposed_communication_s() const override { return stream_.blocked_s(); }
+    void stamp(Stream stream, std::shared_ptr<double> seconds) override {
+        if (stream == Stream::compute) {
+            CpuBackend::stamp(stream, std::move(seconds));
+        } else {
+            stream_.run([seconds = std::move(seconds)] { *seconds = WorkRecorder::now_s(); });
+        }
+    }
 
-  protected:
 #define LATHE_EXECUTE(Operation)                                                                   \
     void execute(const Operation& op, Stream stream) override {                                    \
         if (stream == Stream::compute) {                                                           \
@@ -88,15 +103,6 @@ class OverlappingCpuBackend final : public CpuBackend {
 #undef LATHE_EXECUTE
 
   private:
-    template <typename Function>
-    void issue(Stream stream, const Function& function) {
-        if (stream == Stream::compute) {
-            function(*this);
-        } else {
-            stream_.run([this, function] { function(beside_); });
-        }
-    }
-
     CpuBackend beside_{1};  ///< serves the stream's thread
     HostStream stream_;     ///< last: it ends first
 };

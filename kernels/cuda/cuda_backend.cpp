@@ -50,7 +50,9 @@ CudaBackend::CudaBackend(const CudaOptions& options) : index_(options.device) {
                .name = fmt::format("{}, compute capability {}.{}", properties.name,
                                    properties.major, properties.minor),
                .preferred_dtype = DType::bf16,
-               .offload = OffloadMemory::pinned};
+               .offload = OffloadMemory::pinned,
+               .compute_runs_beside = true,
+               .communication_runs_beside = true};
     pool_ = make_pool(index_);
     for (Queue& queue : queues_) {
         queue.stream = make_stream();
@@ -111,13 +113,13 @@ void CudaBackend::free_offloaded_bytes(void* data, int64_t) noexcept {
     }
 }
 
-OffloadWindow CudaBackend::open_offloaded(const Tensor& part, OffloadUse use) {
+OffloadWindow CudaBackend::execute_open_offloaded(const Tensor& part, OffloadUse use) {
     return staging_->open(part, use);
 }
 
-void CudaBackend::close_offloaded(OffloadWindow window) { staging_->close(window); }
+void CudaBackend::execute_close_offloaded(OffloadWindow window) { staging_->close(window); }
 
-void CudaBackend::copy(const Tensor& destination, const Tensor& source, Stream stream) {
+void CudaBackend::execute_copy(const Tensor& destination, const Tensor& source, Stream stream) {
     LATHE_CHECK(destination.dtype() == source.dtype() && destination.size() == source.size(),
                 "copy: {} of {} to {} of {}", source.shape().text(), name_of(source.dtype()),
                 destination.shape().text(), name_of(destination.dtype()));
@@ -128,7 +130,7 @@ void CudaBackend::copy(const Tensor& destination, const Tensor& source, Stream s
     }
 }
 
-void CudaBackend::copy_from_host(const Tensor& destination, const void* source) {
+void CudaBackend::execute_copy_from_host(const Tensor& destination, const void* source) {
     const cudaStream_t compute = stream(Stream::compute);
     for (int64_t begin = 0; begin < destination.bytes(); begin += Upload::kHalfBytes) {
         const auto bytes =
@@ -145,7 +147,7 @@ void CudaBackend::copy_from_host(const Tensor& destination, const void* source) 
     }
 }
 
-void CudaBackend::copy_to_host(void* destination, const Tensor& source) {
+void CudaBackend::execute_copy_to_host(void* destination, const Tensor& source) {
     if (source.bytes() > 0) {
         CUDA_CHECK(cudaMemcpyAsync(destination, source.data(), static_cast<size_t>(source.bytes()),
                                    cudaMemcpyDeviceToHost, stream(Stream::compute)));
@@ -153,7 +155,7 @@ void CudaBackend::copy_to_host(void* destination, const Tensor& source) {
     synchronize(Stream::compute);
 }
 
-void CudaBackend::fill_zero(const Tensor& tensor, Stream stream) {
+void CudaBackend::execute_fill_zero(const Tensor& tensor, Stream stream) {
     if (tensor.bytes() > 0) {
         CUDA_CHECK(cudaMemsetAsync(tensor.data(), 0, static_cast<size_t>(tensor.bytes()),
                                    this->stream(stream)));
@@ -168,7 +170,7 @@ Event CudaBackend::record(Stream stream) {
     return {.ticket = 2 * number + static_cast<int64_t>(stream)};
 }
 
-void CudaBackend::wait(Stream stream, Event event) {
+void CudaBackend::execute_wait(Stream stream, Event event) {
     const Queue& from = queues_[static_cast<size_t>(event.ticket % 2)];
     const auto place = static_cast<size_t>(event.ticket / 2 % Queue::kEvents);
     const auto issue = [&] {
@@ -181,9 +183,18 @@ void CudaBackend::wait(Stream stream, Event event) {
     }
 }
 
-void CudaBackend::synchronize(Stream stream) {
+void CudaBackend::execute_synchronize(Stream stream) {
     CUDA_CHECK(cudaStreamSynchronize(this->stream(stream)));
     check_();
+}
+
+void CudaBackend::stamp(Stream stream, std::shared_ptr<double> seconds) {
+    stamps_.add(this->stream(stream), std::move(seconds));
+}
+
+void CudaBackend::read_stamps() {
+    Backend::read_stamps();
+    stamps_.read();
 }
 
 double CudaBackend::seconds_of(const std::function<void()>& issue) {

@@ -18,6 +18,7 @@
 #include "kernels/cuda/handles.h"
 #include "kernels/cuda/matmul_cublas.h"
 #include "kernels/cuda/offload_staging.h"
+#include "kernels/cuda/stamp_clock.h"
 #include "kernels/cuda/wait_timer.h"
 
 namespace lathe::cuda {
@@ -34,24 +35,15 @@ class CudaBackend final : public Backend {
     std::string bus_id() const;
     cudaStream_t stream(Stream stream) const { return queue(stream).stream.get(); }
 
-    void copy(const Tensor& destination, const Tensor& source, Stream stream) override;
-    void copy_from_host(const Tensor& destination, const void* source) override;
-    void copy_to_host(void* destination, const Tensor& source) override;
-    void fill_zero(const Tensor& tensor, Stream stream) override;
-
     /// `check` is called whenever the host has waited for a stream, and throws where what the
     /// stream was to do has failed without an error of CUDA: a collective that was aborted.
     void check_after_waits_by(std::function<void()> check) { check_ = std::move(check); }
 
-    OffloadWindow open_offloaded(const Tensor& part, OffloadUse use) override;
-    void close_offloaded(OffloadWindow window) override;
-
     Event record(Stream stream) override;
-    void wait(Stream stream, Event event) override;
-    void synchronize(Stream stream) override;
     double seconds_of(const std::function<void()>& issue) override;
     /// When the stream has come to it, in the calling thread, where it may throw and call CUDA.
     void run_on_host(Stream stream, std::function<void()> function) override;
+    void read_stamps() override;
     /// Also what the compute stream has stood still for events of the communication stream.
     double exposed_communication_s() const override;
 
@@ -63,6 +55,15 @@ class CudaBackend final : public Backend {
 #undef LATHE_CUDA_WORKSPACE
 
   protected:
+    void execute_copy(const Tensor& destination, const Tensor& source, Stream stream) override;
+    void execute_copy_from_host(const Tensor& destination, const void* source) override;
+    void execute_copy_to_host(void* destination, const Tensor& source) override;
+    void execute_fill_zero(const Tensor& tensor, Stream stream) override;
+    void execute_wait(Stream stream, Event event) override;
+    void execute_synchronize(Stream stream) override;
+    OffloadWindow execute_open_offloaded(const Tensor& part, OffloadUse use) override;
+    void execute_close_offloaded(OffloadWindow window) override;
+    void stamp(Stream stream, std::shared_ptr<double> seconds) override;
     void* allocate_bytes(int64_t bytes) override;
     void free_bytes(void* data, int64_t bytes) noexcept override;
     void* allocate_offloaded_bytes(int64_t bytes, const std::filesystem::path& folder) override;
@@ -100,6 +101,7 @@ class CudaBackend final : public Backend {
     Upload upload_;
     std::unique_ptr<CublasMatmul> cublas_;  ///< where it is to compute Matmul
     mutable WaitTimer exposed_;
+    StampClock stamps_;
     std::function<void()> check_ = [] {};
     std::unique_ptr<OffloadStaging> staging_;  ///< from the first offloaded memory on
 };

@@ -293,7 +293,7 @@ void CudaBackend::execute(const EmbeddingBackward& op, Stream stream) {
     const cudaStream_t queue = this->stream(stream);
     if (count == 0) {
         if (!op.accumulate_tokens) {
-            fill_zero(op.d_token_table, stream);
+            execute_fill_zero(op.d_token_table, stream);
         }
     } else if (columns > 0) {
         LATHE_CHECK(count <= std::numeric_limits<int32_t>::max(),

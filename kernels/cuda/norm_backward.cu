@@ -356,9 +356,9 @@ Partials issue(const Rows<T>& rows, float* workspace, const DeviceProfile& devic
 
 void CudaBackend::execute(const NormBackward& op, Stream stream) {
     if (op.x.size() == 0) {
-        fill_zero(op.d_weight, stream);
+        execute_fill_zero(op.d_weight, stream);
         if (op.d_bias) {
-            fill_zero(op.d_bias, stream);
+            execute_fill_zero(op.d_bias, stream);
         }
         return;
     }

@@ -13,27 +13,7 @@ class ReferenceBackend final : public Backend {
   public:
     const DeviceInfo& device() const override { return device_; }
 
-    void copy(const Tensor& destination, const Tensor& source, Stream) override {
-        LATHE_CHECK(destination.dtype() == source.dtype() && destination.size() == source.size(),
-                    "copy of {} {} to {} {}", name_of(source.dtype()), source.shape().text(),
-                    name_of(destination.dtype()), destination.shape().text());
-        copy_bytes(destination.data(), source.data(), source.bytes());
-    }
-    void copy_from_host(const Tensor& destination, const void* source) override {
-        copy_bytes(destination.data(), source, destination.bytes());
-    }
-    void copy_to_host(void* destination, const Tensor& source) override {
-        copy_bytes(destination, source.data(), source.bytes());
-    }
-    void fill_zero(const Tensor& tensor, Stream) override {
-        if (tensor.bytes() > 0) {
-            std::memset(tensor.data(), 0, static_cast<size_t>(tensor.bytes()));
-        }
-    }
-
     Event record(Stream) override { return {}; }
-    void wait(Stream, Event) override {}
-    void synchronize(Stream) override {}
 
 #define LATHE_REFERENCE_WORKSPACE(Operation) \
     int64_t workspace_bytes(const Operation&) const override { return 0; }
@@ -41,6 +21,27 @@ class ReferenceBackend final : public Backend {
 #undef LATHE_REFERENCE_WORKSPACE
 
   protected:
+    void execute_copy(const Tensor& destination, const Tensor& source, Stream) override {
+        LATHE_CHECK(destination.dtype() == source.dtype() && destination.size() == source.size(),
+                    "copy of {} {} to {} {}", name_of(source.dtype()), source.shape().text(),
+                    name_of(destination.dtype()), destination.shape().text());
+        copy_bytes(destination.data(), source.data(), source.bytes());
+    }
+    void execute_copy_from_host(const Tensor& destination, const void* source) override {
+        copy_bytes(destination.data(), source, destination.bytes());
+    }
+    void execute_copy_to_host(void* destination, const Tensor& source) override {
+        copy_bytes(destination, source.data(), source.bytes());
+    }
+    void execute_fill_zero(const Tensor& tensor, Stream) override {
+        if (tensor.bytes() > 0) {
+            std::memset(tensor.data(), 0, static_cast<size_t>(tensor.bytes()));
+        }
+    }
+
+    void execute_wait(Stream, Event) override {}
+    void execute_synchronize(Stream) override {}
+
     void* allocate_bytes(int64_t bytes) override {
         constexpr int64_t kAlignment = 256;
         const auto padded = static_cast<size_t>((bytes + kAlignment - 1) / kAlignment * kAlignment);

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <csignal>
 #include <cstdlib>
@@ -197,6 +198,42 @@ TEST_F(CudaTraining, ARunGoesOnOnAnotherNumberOfGpus) {
     part(1, 2, "0");
     part(3, 3, "1");
     EXPECT_EQ(weights_of(folder_ / "parts", 3), weights_of(folder_ / "whole", 3));
+}
+
+/// Events of one name in a lane of a rank's trace.
+int64_t count_events(const std::string& output, int rank, const std::string& lane,
+                     const std::string& name) {
+    const fs::path path = fs::path(output) / ("profile.rank" + std::to_string(rank) + ".json");
+    const nlohmann::json events = nlohmann::json::parse(std::ifstream(path)).at("traceEvents");
+    int tid = -1;
+    for (const nlohmann::json& event : events) {
+        if (event.at("name") == "thread_name" && event.at("args").at("name") == lane) {
+            tid = event.at("tid");
+        }
+    }
+    return std::count_if(events.begin(), events.end(), [&](const nlohmann::json& event) {
+        return event.at("ph") == "X" && event.at("tid") == tid && event.at("name") == name;
+    });
+}
+
+TEST_F(CudaTraining, AProfileHasALaneAStreamAndChangesNoBit) {
+    constexpr int64_t kSteps = 4;
+    const Options profile = {"--dtype",   "bf16", "--zero-stage",    "3",
+                             "--profile", "true", "--profile-steps", "2"};
+    run(2, "plain", kSteps, {"--dtype", "bf16", "--zero-stage", "3"});
+    run(2, "profiled", kSteps, profile);
+    expect_equal_runs("plain", "profiled", kSteps);
+    for (const int rank : {0, 1}) {
+        const auto count = [&](const std::string& lane, const std::string& name) {
+            return count_events(folder_ / "profiled", rank, lane, name);
+        };
+        // A micro-batch of two blocks in each of two steps.
+        EXPECT_EQ(count("compute stream", "AttentionBackward"), 4);
+        EXPECT_EQ(count("host", "AttentionBackward"), 4);
+        EXPECT_GT(count("communication stream", "all_to_all"), 0);
+        EXPECT_GT(count("communication stream", "all_gather"), 0);
+        EXPECT_GT(count("compute stream", "wait for communication"), 0);
+    }
 }
 
 TEST_F(CudaTraining, AModelIsUsedAsOnTheCpu) {

@@ -160,8 +160,9 @@ TEST(RunConfig, EveryFieldTakesItsDefaultAndWritesWhatItWasGiven) {
 TEST(RunConfig, SetReachesExactlyItsOwnField) {
     for (const RunField& field : run_fields()) {
         const char* opposite = field.default_text == "true" ? "false" : "true";
+        const char* other_integer = field.default_text == "3" ? "2" : "3";
         std::string value = field.kind == FieldKind::boolean   ? opposite
-                            : field.kind == FieldKind::integer ? "3"
+                            : field.kind == FieldKind::integer ? other_integer
                             : field.kind == FieldKind::real    ? "0.7734375"
                                                                : "text";
         if (!field.choices.empty()) {
