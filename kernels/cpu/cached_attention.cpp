@@ -59,13 +59,18 @@ void store_rows_kernel(const CachedAttention& op, int64_t begin, int64_t end) {
 template <typename T>
 void attend(const T* query, const T* keys, const T* values, int64_t count, int64_t d, float scale,
             float slope, int64_t distance, float* partial) {
+    constexpr int64_t kTogether = 4;
     HWY_ALIGN float scores[kPositions];
+    int64_t first = 0;
+    for (; first + kTogether <= count; first += kTogether) {
+        dot_rows<kTogether>(keys + first * d, d, query, d, scores + first, 1);
+    }
+    for (; first < count; ++first) {
+        dot_rows<1>(keys + first * d, d, query, d, scores + first, 1);
+    }
     float maximum = -std::numeric_limits<float>::infinity();
     for (int64_t j = 0; j < count; ++j) {
-        const float dot = sum_over(d, [&](int64_t i, auto lanes) {
-            return hn::Mul(load(query + i, lanes), load(keys + j * d + i, lanes));
-        });
-        scores[j] = dot * scale + slope * static_cast<float>(distance + j);
+        scores[j] = scores[j] * scale + slope * static_cast<float>(distance + j);
         maximum = std::max(maximum, scores[j]);
     }
     const VF shift = set(maximum);
@@ -75,11 +80,14 @@ void attend(const T* query, const T* keys, const T* values, int64_t count, int64
         return keep(p, lanes);
     });
     std::fill_n(partial, d, 0.0F);
-    for (int64_t j = 0; j < count; ++j) {
-        const VF p = set(scores[j]);
+    for (first = 0; first < count; first += kTogether) {
+        const int64_t end = std::min(first + kTogether, count);
         walk(d, [&](int64_t i, auto lanes) {
-            store(hn::MulAdd(p, load(values + j * d + i, lanes), load(partial + i, lanes)),
-                  partial + i, lanes);
+            VF weighted = load(partial + i, lanes);
+            for (int64_t j = first; j < end; ++j) {
+                weighted = hn::MulAdd(set(scores[j]), load(values + j * d + i, lanes), weighted);
+            }
+            store(weighted, partial + i, lanes);
         });
     }
     partial[d] = maximum;

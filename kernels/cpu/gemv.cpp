@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/epilogue.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/gemv.cpp"
 #include <hwy/foreach_target.h>
@@ -11,24 +13,29 @@
 HWY_BEFORE_NAMESPACE();
 namespace lathe::cpu::HWY_NAMESPACE {
 
-/// Rows of b are columns of the product: one dot product each.
+/// Rows of b are columns of the product: one dot product each. They are read as kRows streams far
+/// apart, each from its first row to its last, as processors foresee.
 template <typename T>
-void multiply_transposed(const T* b, const float* a, int64_t m, int64_t k, int64_t begin,
-                         int64_t end, float* sums, int64_t stride) {
-    for (int64_t j = begin; j < end; ++j) {
-        const T* row = b + j * k;
+void multiply_transposed(const T* b, const T* a, int64_t m, int64_t k, int64_t begin, int64_t end,
+                         float* sums, int64_t stride) {
+    constexpr int kRows = 4;
+    const int64_t apart = (end - begin) / kRows;
+    for (int64_t j = 0; j < apart; ++j) {
         for (int64_t i = 0; i < m; ++i) {
-            const float* left = a + i * k;
-            sums[i * stride + j - begin] = sum_over(k, [&](int64_t p, auto lanes) {
-                return hn::Mul(load(row + p, lanes), load(left + p, lanes));
-            });
+            dot_rows<kRows>(b + (begin + j) * k, apart * k, a + i * k, k, sums + i * stride + j,
+                            apart);
+        }
+    }
+    for (int64_t j = kRows * apart; j < end - begin; ++j) {
+        for (int64_t i = 0; i < m; ++i) {
+            dot_rows<1>(b + (begin + j) * k, k, a + i * k, k, sums + i * stride + j, 1);
         }
     }
 }
 
 /// Columns contiguous: kDepth rows of b at a time are added to sums that stay in cache.
 template <typename T>
-void multiply_plain(const T* b, int64_t n, const float* a, int64_t m, int64_t k, int64_t begin,
+void multiply_plain(const T* b, int64_t n, const T* a, int64_t m, int64_t k, int64_t begin,
                     int64_t end, float* sums, int64_t stride) {
     constexpr int64_t kDepth = 8;
     const int64_t columns = end - begin;
@@ -39,12 +46,13 @@ void multiply_plain(const T* b, int64_t n, const float* a, int64_t m, int64_t k,
     for (; p + kDepth <= k; p += kDepth) {
         const T* rows = b + p * n + begin;
         for (int64_t i = 0; i < m; ++i) {
-            const float* left = a + i * k + p;
+            const T* left = a + i * k + p;
             float* out = sums + i * stride;
             walk(columns, [&](int64_t j, auto lanes) {
                 VF sum = load(out + j, lanes);
                 for (int64_t q = 0; q < kDepth; ++q) {
-                    sum = hn::MulAdd(hn::Set(DF(), left[q]), load(rows + q * n + j, lanes), sum);
+                    sum = hn::MulAdd(hn::Set(DF(), static_cast<float>(left[q])),
+                                     load(rows + q * n + j, lanes), sum);
                 }
                 store(sum, out + j, lanes);
             });
@@ -53,7 +61,7 @@ void multiply_plain(const T* b, int64_t n, const float* a, int64_t m, int64_t k,
     for (; p < k; ++p) {
         const T* row = b + p * n + begin;
         for (int64_t i = 0; i < m; ++i) {
-            const VF left = hn::Set(DF(), a[i * k + p]);
+            const VF left = hn::Set(DF(), static_cast<float>(a[i * k + p]));
             float* out = sums + i * stride;
             walk(columns, [&](int64_t j, auto lanes) {
                 store(hn::MulAdd(left, load(row + j, lanes), load(out + j, lanes)), out + j, lanes);
@@ -62,31 +70,29 @@ void multiply_plain(const T* b, int64_t n, const float* a, int64_t m, int64_t k,
     }
 }
 
-void few_rows_kernel(const Matmul& op, const float* a, int64_t m, int64_t k, int64_t begin,
-                     int64_t end, float* sums, int64_t stride) {
+/// sums[m, stride] = a b[K', begin : end]; a dense rows.
+void few_rows_kernel(const Matmul& op, const void* a, int64_t k, int64_t begin, int64_t end,
+                     float* sums, int64_t stride) {
     with_type(op.b.dtype(), [&](auto type) {
         using T = decltype(type);
         const T* b = data_of<T>(op.b);
+        const auto* rows = static_cast<const T*>(a);
         if (op.transpose_b) {
-            multiply_transposed(b, a, m, k, begin, end, sums, stride);
+            multiply_transposed(b, rows, op.d.rows(), k, begin, end, sums, stride);
         } else {
-            multiply_plain(b, op.d.columns(), a, m, k, begin, end, sums, stride);
+            multiply_plain(b, op.d.columns(), rows, op.d.rows(), k, begin, end, sums, stride);
         }
     });
 }
 
-void widen_kernel(float* destination, const Tensor& source, int64_t offset, int64_t stride,
-                  int64_t n) {
-    with_type(source.dtype(), [&](auto type) {
+/// rows[m, K'] = the transpose of a.
+void transpose_kernel(const Matmul& op, void* rows, int64_t k) {
+    with_type(op.a.dtype(), [&](auto type) {
         using T = decltype(type);
-        const T* from = data_of<T>(source) + offset;
-        if (stride == 1) {
-            walk(n, [&](int64_t i, auto lanes) {
-                store(load(from + i, lanes), destination + i, lanes);
-            });
-        } else {
-            for (int64_t i = 0; i < n; ++i) {
-                destination[i] = static_cast<float>(from[i * stride]);
+        const int64_t m = op.d.rows();
+        for (int64_t i = 0; i < m; ++i) {
+            for (int64_t p = 0; p < k; ++p) {
+                static_cast<T*>(rows)[i * k + p] = data_of<T>(op.a)[p * m + i];
             }
         }
     });
@@ -99,16 +105,32 @@ HWY_AFTER_NAMESPACE();
 namespace lathe::cpu {
 
 HWY_EXPORT(few_rows_kernel);
-HWY_EXPORT(widen_kernel);
+HWY_EXPORT(transpose_kernel);
 
-void multiply_few_rows(const Matmul& op, const float* a, int64_t m, int64_t k, int64_t begin,
-                       int64_t end, float* sums, int64_t stride) {
-    HWY_DYNAMIC_DISPATCH(few_rows_kernel)(op, a, m, k, begin, end, sums, stride);
+namespace {
+int64_t sums_bytes(const Matmul& op) { return op.d.size() * static_cast<int64_t>(sizeof(float)); }
+}  // namespace
+
+int64_t few_rows_bytes(const Matmul& op) {
+    return sums_bytes(op) + (op.transpose_a ? op.a.bytes() : 0);
 }
 
-void widen_strided(float* destination, const Tensor& source, int64_t offset, int64_t stride,
-                   int64_t n) {
-    HWY_DYNAMIC_DISPATCH(widen_kernel)(destination, source, offset, stride, n);
+void run_few_rows(const Matmul& op, const Team& team) {
+    const int64_t m = op.d.rows();
+    const int64_t n = op.d.columns();
+    const int64_t k = op.transpose_a ? op.a.rows() : op.a.columns();
+    auto* sums = static_cast<float*>(op.workspace.data());
+    void* rows = op.a.data();
+    if (op.transpose_a) {
+        rows = static_cast<std::byte*>(op.workspace.data()) + sums_bytes(op);
+        HWY_DYNAMIC_DISPATCH(transpose_kernel)(op, rows, k);
+    }
+    // Columns do not depend on each other, so the cut may depend on the number of threads.
+    constexpr int64_t kGrainColumns = 64;
+    parallel_ranges(team, n, kGrainColumns, [&](int64_t begin, int64_t end) {
+        HWY_DYNAMIC_DISPATCH(few_rows_kernel)(op, rows, k, begin, end, sums + begin, n);
+        apply_epilogue(op, sums + begin, n, 0, m, begin, end - begin);
+    });
 }
 
 }  // namespace lathe::cpu

@@ -257,28 +257,6 @@ class TiledProduct {
     std::array<TileMatmul::Primitive, 16> primitives_{};
 };
 
-/// Rows of a as f32, then the sums.
-int64_t few_rows_bytes(int64_t m, int64_t n, int64_t k) {
-    return m * (k + n) * static_cast<int64_t>(sizeof(float));
-}
-
-void run_few_rows(const Matmul& op, const Team& team) {
-    const int64_t m = op.d.rows();
-    const int64_t n = op.d.columns();
-    const int64_t k = depth_of(op);
-    auto* a = static_cast<float*>(op.workspace.data());
-    float* sums = a + m * k;
-    for (int64_t i = 0; i < m; ++i) {
-        widen_strided(a + i * k, op.a, op.transpose_a ? i : i * k, op.transpose_a ? m : 1, k);
-    }
-    // Columns do not depend on each other, so the cut may depend on the number of threads.
-    constexpr int64_t kGrainColumns = 64;
-    parallel_ranges(team, n, kGrainColumns, [&](int64_t begin, int64_t end) {
-        multiply_few_rows(op, a, m, k, begin, end, sums + begin, n);
-        apply_epilogue(op, sums + begin, n, 0, m, begin, end - begin);
-    });
-}
-
 bool has_few_rows(const Matmul& op) { return op.d.rows() <= kFewRows || depth_of(op) == 0; }
 
 }  // namespace
@@ -288,7 +266,7 @@ int64_t CpuBackend::workspace_bytes(const Matmul& op) const {
         return 0;
     }
     if (has_few_rows(op)) {
-        return few_rows_bytes(op.d.rows(), op.d.columns(), depth_of(op));
+        return few_rows_bytes(op);
     }
     const MatmulPlan plan = make_plan(op, support_);
     return plan.right_bytes() + plan.kept_sums_bytes();

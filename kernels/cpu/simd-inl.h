@@ -123,6 +123,27 @@ HWY_INLINE float sum_over(int64_t n, const Term& term) {
     return sum_of_lanes(hn::Add(hn::Add(s0, s1), hn::Add(s2, s3)));
 }
 
+/// out[r * apart] = the dot product of x and row r of `rows`, each n long, `stride` elements from
+/// one to the next. They share the loads of x, and their sums hide the latency of addition; each
+/// one's order depends on n only.
+template <int kRows, typename T, typename X>
+HWY_INLINE void dot_rows(const T* rows, int64_t stride, const X* x, int64_t n, float* out,
+                         int64_t apart) {
+    VF sums[kRows];
+    for (VF& sum : sums) {
+        sum = hn::Zero(DF());
+    }
+    walk(n, [&](int64_t i, auto lanes) {
+        const VF v = load(x + i, lanes);
+        for (int r = 0; r < kRows; ++r) {
+            sums[r] = hn::MulAdd(load(rows + r * stride + i, lanes), v, sums[r]);
+        }
+    });
+    for (int r = 0; r < kRows; ++r) {
+        out[r * apart] = sum_of_lanes(sums[r]);
+    }
+}
+
 /// Calls body(T()) with the host type of a compute dtype.
 template <typename Body>
 HWY_INLINE void with_type(DType dtype, const Body& body) {
