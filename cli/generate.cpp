@@ -1,12 +1,19 @@
 // lathe generate
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "cli/commands.h"
 #include "cli/device_options.h"
 #include "train/generation.h"
 #include "train/loaded_model.h"
+#include "train/matmul_ceiling.h"
 
 namespace lathe {
 namespace {
@@ -17,8 +24,47 @@ struct GenerateOptions {
     int64_t tokens = 200;
     int64_t samples = 1;
     SamplingOptions sampling{.temperature = 0.8, .top_k = 0, .top_p = 0.95};
+    bool speed = false;
     DeviceOptions device;
 };
+
+/// The time from one token to the next. The first of a text waits for its prompt, and is left out.
+class TokenClock {
+  public:
+    void start() { last_ = {}; }
+    void tick() {
+        const auto now = std::chrono::steady_clock::now();
+        if (last_) {
+            seconds_.push_back(std::chrono::duration<double>(now - *last_).count());
+        }
+        last_ = now;
+    }
+    /// The median; 0 before there is one.
+    double seconds() {
+        const auto middle = seconds_.begin() + std::ssize(seconds_) / 2;
+        std::nth_element(seconds_.begin(), middle, seconds_.end());
+        return seconds_.empty() ? 0.0 : *middle;
+    }
+
+  private:
+    std::optional<std::chrono::steady_clock::time_point> last_;
+    std::vector<double> seconds_;
+};
+
+/// What a token takes at least is the reading of all weights once.
+void report_speed(LoadedModel& model, double seconds) {
+    LATHE_CHECK_USAGE(
+        seconds > 0.0,
+        "--speed: the text ended with its first token; use another --prompt or --seed");
+    const double bytes =
+        matmul_parameters(model.config()) * static_cast<double>(size_of(model.compute()));
+    const double most = memory_read_bandwidth(model.backend());
+    fmt::print(stderr,
+               "{:.1f} tokens/s (a median): {:.3f} ms for {:.1f} MB of weights in {}, {:.1f} GB/s, "
+               "{:.1f}% of the {:.1f} GB/s that this device was seen to read\n",
+               1.0 / seconds, 1e3 * seconds, bytes / 1e6, name_of(model.compute()),
+               bytes / seconds / 1e9, 100.0 * bytes / seconds / most, most / 1e9);
+}
 
 int run_generate(const GenerateOptions& options) {
     options.sampling.validate();
@@ -34,10 +80,13 @@ int run_generate(const GenerateOptions& options) {
     }
     Generator generator(model.backend(), model.transformer(), model.params(),
                         tokenizer.vocabulary_size(), model.config().sequence_length);
+    TokenClock clock;
     for (int64_t sample = 0; sample < options.samples; ++sample) {
         std::fputs(options.prompt.c_str(), stdout);
+        clock.start();
         generator.run(prompt, options.tokens, options.sampling, static_cast<uint64_t>(sample),
                       [&](int32_t token) {
+                          clock.tick();
                           if (token == end_of_text) {
                               return false;
                           }
@@ -47,6 +96,9 @@ int run_generate(const GenerateOptions& options) {
                           return true;
                       });
         std::fputc('\n', stdout);
+    }
+    if (options.speed) {
+        report_speed(model, clock.seconds());
     }
     return 0;
 }
@@ -73,6 +125,8 @@ void add_generate(CLI::App& app, Action& action) {
                      "draw from the most probable tokens that reach p together")
         ->capture_default_str();
     command->add_option("--seed", sampling.seed, "of the draws")->capture_default_str();
+    command->add_flag("--speed", options->speed,
+                      "say how fast it went, and what share of the memory's bandwidth that is");
     options->device.add_to(*command);
     command->callback(
         [&action, options] { action = [options] { return run_generate(*options); }; });

@@ -230,17 +230,21 @@ std::vector<double> rotary_table(int64_t positions, int64_t head_size, double th
     return table;
 }
 
-double training_flops_per_token(const ModelConfig& config, int64_t sequence_length) {
+double matmul_parameters(const ModelConfig& config) {
     const auto channels = static_cast<double>(config.channels);
-    const auto layers = static_cast<double>(config.layers);
     const double up_columns =
         (config.mlp == MlpKind::swiglu ? 2.0 : 1.0) * static_cast<double>(config.feed_forward);
     const double block_weights =
         channels * (static_cast<double>(config.attention_heads().qkv_columns()) + channels +
                     up_columns + static_cast<double>(config.feed_forward));
     const double head_weights = channels * static_cast<double>(config.vocabulary_size);
-    return 6.0 * (layers * block_weights + head_weights) +
-           6.0 * layers * channels * static_cast<double>(sequence_length);
+    return static_cast<double>(config.layers) * block_weights + head_weights;
+}
+
+double training_flops_per_token(const ModelConfig& config, int64_t sequence_length) {
+    return 6.0 * matmul_parameters(config) + 6.0 * static_cast<double>(config.layers) *
+                                                 static_cast<double>(config.channels) *
+                                                 static_cast<double>(sequence_length);
 }
 
 }  // namespace lathe

@@ -62,8 +62,9 @@ std::vector<float> alibi_slopes(int64_t heads);
 /// Rotary table [positions, D]: cosines, then sines, of p theta^(-2i/D), computed in double.
 std::vector<double> rotary_table(int64_t positions, int64_t head_size, double theta);
 
-/// Training FLOPs a token: 6 x (parameters used in matrix products) + 6 x L x C x T (causal
-/// attention).
+/// Parameters used in matrix products, the head's (the tied table) among them.
+double matmul_parameters(const ModelConfig& config);
+/// Training FLOPs a token: 6 x matmul_parameters + 6 x L x C x T (causal attention).
 double training_flops_per_token(const ModelConfig& config, int64_t sequence_length);
 
 }  // namespace lathe

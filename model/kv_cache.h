@@ -30,6 +30,8 @@ class KvCache {
     }
     /// Every layer has stored `tokens` more.
     void advance(int64_t tokens) { length_ += tokens; }
+    /// Forgets all tokens.
+    void clear() { length_ = 0; }
 
   private:
     int64_t batch_;

@@ -28,11 +28,11 @@ void Transformer::forward_backward(ParamAccess& access, const Tensor& tokens, co
                                    float loss_scale, const Tensor& losses) {
     check_tokens(tokens);
     NormSaved embedding_norm;
-    std::vector<BlockSaved> saved;
+    saved_.clear();
     Buffer x = embed(access, tokens, 0, embedding_norm);
-    x = forward_blocks(access, std::move(x), keep_for(recompute_), saved);
+    x = forward_blocks(access, std::move(x), keep_for(recompute_));
     const Buffer d = head_backward(access, std::move(x), targets, loss_scale, losses);
-    backward_blocks(access, saved, d);
+    backward_blocks(access, d);
 
     const int unit = context_.layout.embedding_unit();
     label("backward", unit);
@@ -49,9 +49,8 @@ void Transformer::evaluate(ParamAccess& access, const Tensor& tokens, const Tens
                            const Tensor& losses) {
     check_tokens(tokens);
     NormSaved embedding_norm;
-    std::vector<BlockSaved> saved;
     Buffer x = embed(access, tokens, 0, embedding_norm);
-    x = forward_blocks(access, std::move(x), Keep::nothing, saved);
+    x = forward_blocks(access, std::move(x), Keep::nothing);
     with_head(access, [&](const HeadTensors& parameters) {
         head_losses(context_, parameters, std::move(x), targets, losses);
     });
@@ -60,9 +59,8 @@ void Transformer::evaluate(ParamAccess& access, const Tensor& tokens, const Tens
 void Transformer::logits(ParamAccess& access, const Tensor& tokens, const Tensor& logits) {
     check_tokens(tokens);
     NormSaved embedding_norm;
-    std::vector<BlockSaved> saved;
     Buffer x = embed(access, tokens, 0, embedding_norm);
-    x = forward_blocks(access, std::move(x), Keep::nothing, saved);
+    x = forward_blocks(access, std::move(x), Keep::nothing);
     with_head(access, [&](const HeadTensors& parameters) {
         head_logits(context_, parameters, std::move(x), logits);
     });
@@ -165,8 +163,7 @@ Buffer Transformer::embed(ParamAccess& access, const Tensor& tokens, int64_t fir
                              first_position, norm);
 }
 
-Buffer Transformer::forward_blocks(ParamAccess& access, Buffer x, Keep keep,
-                                   std::vector<BlockSaved>& saved) {
+Buffer Transformer::forward_blocks(ParamAccess& access, Buffer x, Keep keep) {
     for (int64_t layer = 0; layer < context_.config.layers; ++layer) {
         const int unit = context_.layout.block_unit(layer);
         label("forward", unit);
@@ -174,7 +171,7 @@ Buffer Transformer::forward_blocks(ParamAccess& access, Buffer x, Keep keep,
         BlockSaved block_saved;
         x = block(unit, acquired.row()).forward(std::move(x), keep, block_saved);
         if (keep != Keep::nothing) {
-            saved.push_back(std::move(block_saved));
+            saved_.push_back(std::move(block_saved));
         }
     }
     return x;
@@ -197,15 +194,14 @@ Buffer Transformer::head_backward(ParamAccess& access, Buffer x, const Tensor& t
     return d;
 }
 
-void Transformer::backward_blocks(ParamAccess& access, std::vector<BlockSaved>& saved,
-                                  const Tensor& d) {
+void Transformer::backward_blocks(ParamAccess& access, const Tensor& d) {
     for (int64_t layer = context_.config.layers - 1; layer >= 0; --layer) {
         const int unit = context_.layout.block_unit(layer);
         label("backward", unit);
         {
             const AcquiredUnit acquired(access, unit);
             block(unit, acquired.row())
-                .backward(std::move(saved[static_cast<size_t>(layer)]),
+                .backward(std::move(saved_[static_cast<size_t>(layer)]),
                           BlockTensors(view(unit, access.gradients(unit))), d);
         }
         access.gradients_ready(unit);

@@ -29,6 +29,8 @@ class Transformer {
     Transformer(const ModelConfig& config, const ParamLayout& layout, Backend& backend,
                 DType compute, Recompute recompute);
 
+    const ModelConfig& config() const { return context_.config; }
+
     /// One micro-batch, forward and backward. losses [B, T] (accumulation type) = each token's
     /// cross-entropy in nats; gradients of loss_scale * sum(losses) go to `access`, unit by unit,
     /// each announced by gradients_ready as soon as it is complete. tokens, targets: [B, T] i32, T
@@ -68,13 +70,14 @@ class Transformer {
     void with_head(ParamAccess& access, Use use);
     Buffer embed(ParamAccess& access, const Tensor& tokens, int64_t first_position,
                  NormSaved& norm);
-    Buffer forward_blocks(ParamAccess& access, Buffer x, Keep keep, std::vector<BlockSaved>& saved);
+    Buffer forward_blocks(ParamAccess& access, Buffer x, Keep keep);
     Buffer head_backward(ParamAccess& access, Buffer x, const Tensor& targets, float loss_scale,
                          const Tensor& losses);
-    void backward_blocks(ParamAccess& access, std::vector<BlockSaved>& saved, const Tensor& d);
+    void backward_blocks(ParamAccess& access, const Tensor& d);
 
     ModelContext context_;
     Recompute recompute_;
+    std::vector<BlockSaved> saved_;  ///< of the blocks between a forward and its backward
 };
 
 }  // namespace lathe

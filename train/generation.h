@@ -22,11 +22,25 @@ struct SamplingOptions {
     void validate() const;
 };
 
-/// One token from logits[0, V). Top-k is applied first, then top-p to what is left, renormalised;
-/// ties go to the smaller id. The random number is a pure function of (seed, stream, position), so
-/// a sample can be made again.
-int32_t sample_token(std::span<const float> logits, const SamplingOptions& options, uint64_t stream,
-                     int64_t position);
+/// Draws tokens; keeps its memory from one to the next.
+class Sampler {
+  public:
+    explicit Sampler(const SamplingOptions& options) : options_(options) {}
+
+    /// One token from logits[0, V). Top-k is applied first, then top-p to what is left,
+    /// renormalised; ties go to the smaller id. The random number is a pure function of (seed,
+    /// stream, position), so a sample can be made again.
+    int32_t draw(std::span<const float> logits, uint64_t stream, int64_t position);
+
+  private:
+    double weight(float logit) const;
+    double keep_most_probable(std::span<const float> logits);
+    double keep_likely(std::span<const float> logits);
+
+    SamplingOptions options_;
+    float top_ = 0.0F;
+    std::vector<int32_t> ids_;  ///< those that may be drawn, and perhaps some less probable ones
+};
 
 class Generator {
   public:

@@ -4,6 +4,7 @@
 #include <functional>
 #include <new>
 #include <optional>
+#include <span>
 #include <vector>
 
 namespace lathe {
@@ -84,6 +85,27 @@ std::optional<Measured> measure_if_it_fits(Backend& backend, DType dtype, int64_
     }
 }
 
+/// Bytes a second that `work` moves, the best of several runs, in `passes` over one of its vectors.
+double best_bandwidth(Backend& backend, int num_vectors, int passes,
+                      const std::function<void(std::span<const Buffer> vectors)>& work) {
+    // The largest are beyond any cache.
+    constexpr int64_t kFewest = int64_t{1} << 20;
+    constexpr int64_t kMost = int64_t{64} << 20;
+    for (int64_t elements = kFewest;; elements *= 2) {
+        std::vector<Buffer> vectors;
+        for (int i = 0; i < num_vectors; ++i) {
+            vectors.push_back(backend.allocate({elements}, DType::f32, MemoryCategory::workspace));
+            backend.fill_zero(vectors.back(), Stream::compute);
+        }
+        const auto run = [&] { work(vectors); };
+        const double seconds = seconds_once_set_up(backend, run);
+        if (elements == kMost || seconds > kLongSeconds) {
+            return passes * static_cast<double>(vectors.front().tensor().bytes()) /
+                   best_seconds(backend, run, seconds);
+        }
+    }
+}
+
 }  // namespace
 
 double matmul_ceiling(Backend& backend, DType dtype) {
@@ -99,28 +121,21 @@ double matmul_ceiling(Backend& backend, DType dtype) {
 }
 
 double memory_bandwidth(Backend& backend) {
-    // The largest are beyond any cache; sum += x reads both and writes sum.
-    constexpr int64_t kFewest = int64_t{1} << 20;
-    constexpr int64_t kMost = int64_t{64} << 20;
-    for (int64_t elements = kFewest;; elements *= 2) {
-        const auto vector = [&] {
-            Buffer buffer = backend.allocate({elements}, DType::f32, MemoryCategory::workspace);
-            backend.fill_zero(buffer, Stream::compute);
-            return buffer;
-        };
-        const Buffer sum = vector();
-        const Buffer x = vector();
-        const Tensor contributions[] = {x};
-        Workspace workspace(backend);
-        const auto work = [&] {
-            workspace.run(Accumulate{.sum = sum, .contributions = contributions});
-        };
-        const double seconds = seconds_once_set_up(backend, work);
-        if (elements == kMost || seconds > kLongSeconds) {
-            return 3.0 * static_cast<double>(x.tensor().bytes()) /
-                   best_seconds(backend, work, seconds);
-        }
-    }
+    // sum += x reads both and writes sum.
+    return best_bandwidth(backend, 2, 3, [&](std::span<const Buffer> vectors) {
+        const Tensor contributions[] = {vectors[1]};
+        Workspace(backend).run(Accumulate{.sum = vectors[0], .contributions = contributions});
+    });
+}
+
+double memory_read_bandwidth(Backend& backend) {
+    const auto squares = [&](std::span<const Buffer> vectors) {
+        const Tensor& x = vectors[0];
+        const Buffer partial =
+            backend.allocate({x.size() / kChunkElements}, DType::f64, MemoryCategory::workspace);
+        Workspace(backend).run(SquaredNorm{.x = x, .partial = partial});
+    };
+    return std::max(best_bandwidth(backend, 1, 1, squares), memory_bandwidth(backend));
 }
 
 }  // namespace lathe

@@ -15,4 +15,8 @@ double matmul_ceiling(Backend& backend, DType dtype);
 /// of several. About half a second.
 double memory_bandwidth(Backend& backend);
 
+/// The same of what only reads (a sum of squares), or of the above where that is faster. About a
+/// second.
+double memory_read_bandwidth(Backend& backend);
+
 }  // namespace lathe
