@@ -77,11 +77,14 @@ UnitView::UnitView(const ParamLayout& layout, int unit, const Tensor& row)
     }
 }
 
-Tensor UnitView::operator[](std::string_view name) const {
+Tensor UnitView::find(std::string_view name, std::string_view ending) const {
     for (const ParamTensor& tensor : tensors_) {
-        const std::string_view full = tensor.name;
-        if (full.size() == prefix_.size() + name.size() && full.ends_with(name)) {
-            return view_of(row_, tensor);
+        std::string_view full = tensor.name;
+        if (full.size() == prefix_.size() + name.size() + ending.size() && full.ends_with(ending)) {
+            full.remove_suffix(ending.size());
+            if (full.ends_with(name)) {
+                return view_of(row_, tensor);
+            }
         }
     }
     return {};

@@ -44,7 +44,9 @@ class UnitView {
 
     /// "attention.qkv.weight" of "blocks.3", or absent when the model has none. The unit's name is
     /// not repeated, except in "final", whose tensors do not carry it.
-    Tensor operator[](std::string_view name) const;
+    Tensor operator[](std::string_view name) const { return find(name, ""); }
+    /// The same of `name` and `ending` together (no string is made: a step looks up hundreds).
+    Tensor find(std::string_view name, std::string_view ending) const;
 
   private:
     std::span<const ParamTensor> tensors_;

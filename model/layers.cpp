@@ -1,15 +1,13 @@
 #include "model/layers.h"
 
-#include <fmt/format.h>
-
 namespace lathe {
 
 LinearTensors linear_tensors(const UnitView& unit, std::string_view name) {
-    return {unit[fmt::format("{}.weight", name)], unit[fmt::format("{}.bias", name)]};
+    return {unit.find(name, ".weight"), unit.find(name, ".bias")};
 }
 
 NormTensors norm_tensors(const UnitView& unit, std::string_view name) {
-    return {unit[fmt::format("{}.weight", name)], unit[fmt::format("{}.bias", name)]};
+    return {unit.find(name, ".weight"), unit.find(name, ".bias")};
 }
 
 void linear_forward(ModelContext& context, const LinearTensors& parameters, const Tensor& x,
