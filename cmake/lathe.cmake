@@ -3,6 +3,7 @@
 # lathe_test(NAME SOURCES... [LINK LIBRARIES...] [PROPERTIES NAME VALUE...]): one GoogleTest executable whose cases CTest knows by
 #   name.
 #   A high COST has them start first: those that wait more than they compute, so that others run beside them.
+# lathe_lesser_processor_test(NAME FILTER): runs the cases that the filter names once more, as a processor without AVX-512 would.
 
 if(LATHE_SANITIZE)
   add_compile_options(-fsanitize=${LATHE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
@@ -41,4 +42,9 @@ function(lathe_test name)
   target_compile_options(${name} PRIVATE -O1 -fno-sanitize=undefined)
   target_link_libraries(${name} PRIVATE ${arg_LINK} GTest::gtest GTest::gtest_main)
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 600 ${arg_PROPERTIES})
+endfunction()
+
+function(lathe_lesser_processor_test target filter)
+  add_test(NAME ${target}.avx2 COMMAND ${target} --gtest_filter=${filter})
+  set_tests_properties(${target}.avx2 PROPERTIES TIMEOUT 600 ENVIRONMENT ONEDNN_MAX_CPU_ISA=AVX2)
 endfunction()
