@@ -144,6 +144,7 @@ void Generator::run(std::vector<int32_t> context, int64_t count, const SamplingO
     LATHE_CHECK(!context.empty(), "generation needs at least one token to start from");
     const std::unique_ptr<KvCache> cache = model_.make_cache(1, positions_);
     Sampler sampler(options);
+    context.reserve(static_cast<size_t>(std::max(std::ssize(context), positions_) + 1));
     const auto logits =
         std::span<const float>(host_logits_).first(static_cast<size_t>(vocabulary_));
     for (int64_t drawn = 0; drawn < count; ++drawn) {
