@@ -19,18 +19,17 @@ def run(options, **environment):
     return done
 
 
-def total(pattern, text):
-    return sum(float(found) for found in re.findall(pattern, text))
-
-
 def count(name, options, folder):
-    """(least bytes, moved bytes, least FLOPs, tensor-core FLOPs, wavefronts, of them conflicts)"""
-    file = pathlib.Path(folder) / "bench.json"
-    done = run(options + ["--once", "--filter", f"^{re.escape(name)}$", "--json", str(file)], PTXEMU_STATS="1")
-    case = json.loads(file.read_text())["benchmarks"][0]
-    sectors = total(r"global (?:loads|stores): .*?sectors (\d+)", done.stderr)
-    return (case["bytes"], sectors * SECTOR, case["flops"], total(r"mma \d+ \(([\d.]+) Gflop\)", done.stderr) * 1e9,
-            total(r"shared: .*?wavefronts (\d+)", done.stderr), total(r"bank conflicts (\d+)", done.stderr))
+    """Least bytes and FLOPs of a case, and its kernels' counters, summed up."""
+    case_file = pathlib.Path(folder) / "bench.json"
+    counters_file = pathlib.Path(folder) / "counters.json"
+    run(options + ["--once", "--filter", f"^{re.escape(name)}$", "--json", str(case_file)], PTXEMU_STATS_JSON=str(counters_file))
+    kernels = json.loads(counters_file.read_text())
+
+    def total(*names):
+        return sum(kernel[name] for kernel in kernels for name in names)
+
+    return json.loads(case_file.read_text())["benchmarks"][0], total
 
 
 def without_filter(options):
@@ -43,17 +42,20 @@ def without_filter(options):
 def main():
     options = sys.argv[1:]
     names = run(options + ["--list"]).stdout.split()
-    print("Modelled: counted on the emulated GPU, sectors of 32 bytes, without caches.\n")
-    print("| case | least MB | moved MB | moved / least | least GFLOP | on tensor cores | bank conflicts |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("Modelled: counted on the emulated GPU, sectors of 32 bytes, without caches; once: each sector once a launch, what caches")
+    print("without limits would leave to DRAM.\n")
+    print("| case | least MB | moved MB | moved / least | once / least | least GFLOP | on tensor cores | bank conflicts |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             if name.endswith("/cublas"):
                 continue
-            least, moved, flops, mma, wavefronts, conflicts = count(name, without_filter(options), folder)
-            share = f"{100 * conflicts / wavefronts:.1f}%" if wavefronts else "-"
-            print(f"| {name} | {least / 1e6:.3f} | {moved / 1e6:.3f} | {moved / least:.2f} | {flops / 1e9:.4f} | {mma / 1e9:.4f} | {share} |",
-                  flush=True)
+            case, total = count(name, without_filter(options), folder)
+            least = case["bytes"]
+            moved = SECTOR * total("global_load_sectors", "global_store_sectors")
+            once = SECTOR * total("global_load_sectors_once", "global_store_sectors_once")
+            print(f"| {name} | {least / 1e6:.3f} | {moved / 1e6:.3f} | {moved / least:.2f} | {once / least:.2f} | {case['flops'] / 1e9:.4f} "
+                  f"| {total('mma_flops') / 1e9:.4f} | {total('shared_bank_conflicts')} of {total('shared_wavefronts')} |", flush=True)
 
 
 main()

@@ -42,8 +42,12 @@ class Dec {
     [[noreturn]] void fail(const std::string& why = "");
 };
 
+// A slot of the register file.
+u32 alloc_slot(Program& p, int bytes);
+
 // Each family takes an instruction or returns false.
 bool dec_int(Dec& d);
+bool dec_move(Dec& d);
 bool dec_bits(Dec& d);
 bool dec_float(Dec& d);
 bool dec_half(Dec& d);
@@ -53,6 +57,7 @@ bool dec_mem(Dec& d);
 bool dec_atom(Dec& d);
 bool dec_warp(Dec& d);
 bool dec_ctrl(Dec& d);
+bool dec_call(Dec& d);  // of dec_ctrl
 bool dec_async(Dec& d);
 bool dec_mma(Dec& d);
 bool dec_wgmma(Dec& d);

@@ -1,4 +1,4 @@
-// cvt between all types, cvta, isspacep.
+// cvt between all types.
 #include <cmath>
 
 #include "kernels/ptxemu/interpreter/decode.h"
@@ -6,6 +6,9 @@
 #include "kernels/ptxemu/interpreter/smallfloat.h"
 
 namespace ptxemu {
+
+Fn packed_cvt(Dec& d);  // ops_cvt_packed.cpp
+
 namespace {
 
 // ---- integer targets
@@ -254,182 +257,10 @@ Ctl cvt_generic(Warp& w, const Ins& i, u32 m) {
     });
     return Next;
 }
-
-// ---- packed and 8-bit formats
-template <class S>
-u32 pack8(float hi, float lo, bool relu) {
-    if (relu) {
-        hi = hi > 0 || hi != hi ? hi : 0;
-        lo = lo > 0 || lo != lo ? lo : 0;
-    }
-    return S::from(hi, Rnd::RN, true) << 8 | S::from(lo, Rnd::RN, true);
-}
-float half(u32 v, bool b) { return b ? to_f(bf16{(u16)v}) : to_f(f16{(u16)v}); }
-
-Fn packed_cvt(Dec& d) {
-    Ty dt = d.ty(0), st = d.ty(1);
-    bool relu = d.has("relu"), rz = d.has("rz"), sf = d.has("satfinite");
-    if (dt == Ty::E4M3x2 || dt == Ty::E5M2x2) {
-        bool e4 = dt == Ty::E4M3x2;
-        if (st == Ty::F32)
-            return e4 ? (relu ? handler([](float a, float b) { return pack8<E4M3f>(a, b, true); })
-                              : handler([](float a, float b) { return pack8<E4M3f>(a, b, false); }))
-                      : (relu
-                             ? handler([](float a, float b) { return pack8<E5M2f>(a, b, true); })
-                             : handler([](float a, float b) { return pack8<E5M2f>(a, b, false); }));
-        if (st == Ty::F16x2)
-            return e4 ? (relu
-                             ? handler([](u32 a) {
-                                   return pack8<E4M3f>(half(a >> 16, false), half(a, false), true);
-                               })
-                             : handler([](u32 a) {
-                                   return pack8<E4M3f>(half(a >> 16, false), half(a, false), false);
-                               }))
-                      : (relu
-                             ? handler([](u32 a) {
-                                   return pack8<E5M2f>(half(a >> 16, false), half(a, false), true);
-                               })
-                             : handler([](u32 a) {
-                                   return pack8<E5M2f>(half(a >> 16, false), half(a, false), false);
-                               }));
-        if (st == Ty::BF16x2)
-            return e4 ? handler([](u32 a) {
-                return pack8<E4M3f>(half(a >> 16, true), half(a, true), false);
-            })
-                      : handler([](u32 a) {
-                            return pack8<E5M2f>(half(a >> 16, true), half(a, true), false);
-                        });
-        return nullptr;
-    }
-    if (st == Ty::E4M3x2 || st == Ty::E5M2x2) {
-        bool e4 = st == Ty::E4M3x2;
-        if (dt != Ty::F16x2) return nullptr;
-        if (relu)
-            return e4 ? handler([](u32 a) -> u32 {
-                auto f = [](u32 v) {
-                    float x = E4M3f::to(v & 0xff);
-                    return (u32)to_h(x > 0 || x != x ? x : 0.0f).v;
-                };
-                return f(a >> 8) << 16 | f(a);
-            })
-                      : handler([](u32 a) -> u32 {
-                            auto f = [](u32 v) {
-                                float x = E5M2f::to(v & 0xff);
-                                return (u32)to_h(x > 0 || x != x ? x : 0.0f).v;
-                            };
-                            return f(a >> 8) << 16 | f(a);
-                        });
-        return e4 ? handler([](u32 a) -> u32 {
-            return (u32)to_h(E4M3f::to((a >> 8) & 0xff)).v << 16 | to_h(E4M3f::to(a & 0xff)).v;
-        })
-                  : handler([](u32 a) -> u32 {
-                        return (u32)to_h(E5M2f::to((a >> 8) & 0xff)).v << 16 |
-                               to_h(E5M2f::to(a & 0xff)).v;
-                    });
-    }
-    if ((dt == Ty::BF16x2 || dt == Ty::F16x2) && st == Ty::F32) {
-        bool b = dt == Ty::BF16x2;
-        if (sf || (rz && !b) || (rz && relu)) {
-            if (b)
-                return rz ? handler([](float hi, float lo) -> u32 {
-                    return (u32)Small<8, 7, true>::from(hi, Rnd::RZ, true) << 16 |
-                           Small<8, 7, true>::from(lo, Rnd::RZ, true);
-                })
-                          : handler([](float hi, float lo) -> u32 {
-                                return (u32)Small<8, 7, true>::from(hi, Rnd::RN, true) << 16 |
-                                       Small<8, 7, true>::from(lo, Rnd::RN, true);
-                            });
-            if (relu || (sf && rz)) return nullptr;
-            return rz ? handler([](float hi, float lo) -> u32 {
-                return Half::from(hi, Rnd::RZ, false) << 16 | Half::from(lo, Rnd::RZ, false);
-            })
-                      : handler([](float hi, float lo) -> u32 {
-                            return Half::from(hi, Rnd::RN, true) << 16 |
-                                   Half::from(lo, Rnd::RN, true);
-                        });
-        }
-        if (b)
-            return rz     ? handler([](float hi, float lo) -> u32 {
-                return (u32)to_brz(hi).v << 16 | to_brz(lo).v;
-            })
-                   : relu ? handler([](float hi, float lo) -> u32 {
-                         hi = hi > 0 || hi != hi ? hi : 0;
-                         lo = lo > 0 || lo != lo ? lo : 0;
-                         return (u32)to_b(hi).v << 16 | to_b(lo).v;
-                     })
-                          : handler([](float hi, float lo) -> u32 {
-                                return (u32)to_b(hi).v << 16 | to_b(lo).v;
-                            });
-        return relu ? handler([](float hi, float lo) -> u32 {
-            hi = hi > 0 || hi != hi ? hi : 0;
-            lo = lo > 0 || lo != lo ? lo : 0;
-            return (u32)to_h(hi).v << 16 | to_h(lo).v;
-        })
-                    : handler([](float hi, float lo) -> u32 {
-                          return (u32)to_h(hi).v << 16 | to_h(lo).v;
-                      });
-    }
-    return nullptr;
-}
-
-bool dec_cvta(Dec& d) {
-    Ins& in = d.in;
-    in.cls = Cls::Move;
-    int w = Dec::slot(d.last());
-    in.o[1] = d.src(1, w);
-    in.o[0] = d.dst(0, w);
-    bool to = d.has("to");
-    if (w != 8) {
-        in.fn = handler([](u32 a) { return a; });
-        return true;
-    }
-    if (d.has("shared") || d.has("shared::cta") || d.has("shared::cluster"))
-        in.fn = to ? handler([](u64 a) { return a - kSharedWindow; })
-                   : handler([](u64 a) { return a + kSharedWindow; });
-    else if (d.has("local"))
-        in.fn = to ? handler([](u64 a) { return a - kLocalWindow; })
-                   : handler([](u64 a) { return a + kLocalWindow; });
-    else if (d.has("param") || d.has("param::entry"))
-        in.fn = to ? handler([](u64 a) { return a - kParamWindow; })
-                   : handler([](u64 a) { return a + kParamWindow; });
-    else
-        in.fn = handler([](u64 a) { return a; });
-    return true;
-}
-Ctl isspacep(Warp& w, const Ins& i, u32 m) {
-    u64* a = w.reg<u64>(i.o[1]);
-    u32 r = 0;
-    lanes(m, [&](int l) {
-        bool sh = a[l] - kSharedWindow < kWindowSize, lo = a[l] - kLocalWindow < kWindowSize,
-             pa = a[l] - kParamWindow < kWindowSize;
-        bool v = i.sub == 0   ? !sh && !lo && !pa
-                 : i.sub == 1 ? sh
-                 : i.sub == 2 ? lo
-                 : i.sub == 3 ? pa
-                              : false;
-        r |= (u32)v << l;
-    });
-    u32& p = w.pred(i.o[0]);
-    p = (p & ~m) | r;
-    return Next;
-}
 }  // namespace
 
 bool dec_cvt(Dec& d) {
     Ins& in = d.in;
-    if (d.I.op == "cvta") return dec_cvta(d);
-    if (d.I.op == "isspacep") {
-        in.fn = isspacep;
-        in.sub = d.has("global")                                                       ? 0
-                 : d.has("shared") || d.has("shared::cta") || d.has("shared::cluster") ? 1
-                 : d.has("local")                                                      ? 2
-                 : d.has("param") || d.has("param::entry")                             ? 3
-                                                                                       : 4;
-        in.o[1] = d.src(1, 8);
-        in.o[0] = d.pred_dst(d.op(0));
-        in.cls = Cls::Move;
-        return true;
-    }
     if (d.I.op != "cvt") return false;
     in.cls = Cls::Cvt;
     if (d.has("pack")) {  // cvt.pack.sat.{s8,u8,s16,u16}.s32[.b32] d, a, b[, c]

@@ -1,4 +1,4 @@
-// Integer arithmetic, carries, packed dot products, mov.
+// Integer arithmetic, carries, packed dot products.
 #include <limits>
 
 #include "kernels/ptxemu/interpreter/decode.h"
@@ -205,81 +205,6 @@ u32 dp2(u32 a, u32 b, u32 c) {
         c += (u32)((i32)(A)(a >> (16 * k)) * (i32)(B)(b >> (8 * k + (Hi ? 16 : 0))));
     return c;
 }
-
-Ctl mov128(Warp& w, const Ins& i, u32 m) {
-    u128 *d = w.reg<u128>(i.o[0]), *a = w.reg<u128>(i.o[1]);
-    lanes(m, [&](int l) { d[l] = a[l]; });
-    return Next;
-}
-Ctl mov_pred(Warp& w, const Ins& i, u32 m) {
-    u32 v = w.pred(i.o[1]);
-    if (i.sub) v = ~v;
-    u32& d = w.pred(i.o[0]);
-    d = (d & ~m) | (v & m);
-    return Next;
-}
-// mov between a vector of parts and one wide register; sub: bytes of a part, sub2 1: pack
-Ctl mov_vec(Warp& w, const Ins& i, u32 m) {
-    u32 n = (u32)i.ext.size();
-    auto part = [&](u32 k, int l) -> u64 {
-        return i.sub == 8 ? w.reg<u64>(i.ext[k])[l] : w.reg<u32>(i.ext[k])[l];
-    };
-    lanes(m, [&](int l) {
-        u8 buf[16] = {};
-        if (i.sub2) {
-            for (u32 k = 0; k < n; ++k) {
-                u64 v = part(k, l);
-                memcpy(buf + k * i.sub, &v, i.sub);
-            }
-            memcpy(w.R + i.o[0] + (size_t)l * i.sub3, buf, i.sub3);
-        } else {
-            memcpy(buf, w.R + i.o[0] + (size_t)l * i.sub3, i.sub3);
-            for (u32 k = 0; k < n; ++k) {
-                u64 v = 0;
-                memcpy(&v, buf + k * i.sub, i.sub);
-                if (!i.ext[k]) continue;
-                if (i.sub == 8)
-                    w.reg<u64>(i.ext[k])[l] = v;
-                else
-                    w.reg<u32>(i.ext[k])[l] = (u32)v;
-            }
-        }
-    });
-    return Next;
-}
-
-bool dec_mov(Dec& d) {
-    Ins& in = d.in;
-    in.cls = Cls::Move;
-    Ty t = d.last();
-    if (t == Ty::Pred) {
-        bool neg;
-        in.fn = mov_pred;
-        in.o[1] = d.pred_src(d.op(1), neg);
-        in.sub = neg;
-        in.o[0] = d.pred_dst(d.op(0));
-        return true;
-    }
-    bool pack = d.op(1).k == Opnd::Vec, unpack = d.op(0).k == Opnd::Vec;
-    if (pack || unpack) {
-        const Opnd& v = d.op(pack ? 1 : 0);
-        int total = ty_size(t), part = total / (int)v.sub.size(), ps = part <= 4 ? 4 : part;
-        in.fn = mov_vec;
-        in.sub = (u8)part;
-        in.sub2 = pack;
-        in.sub3 = (u8)(total <= 4 ? 4 : total);
-        for (auto& o : v.sub) in.ext.push_back(pack ? d.src(o, ps) : d.dst(o, ps));
-        in.o[0] = pack ? d.dst(0, in.sub3) : d.src(1, in.sub3);
-        return true;
-    }
-    int w = Dec::slot(t);
-    in.o[1] = d.src(1, w);
-    in.o[0] = d.dst(0, w);
-    in.fn = w == 16  ? mov128
-            : w == 8 ? handler([](u64 a) { return a; })
-                     : handler([](u32 a) { return a; });
-    return true;
-}
 }  // namespace
 
 bool dec_int(Dec& d) {
@@ -287,7 +212,6 @@ bool dec_int(Dec& d) {
     const std::string& o = d.I.op;
     Ty t = d.ty(0);
     in.cls = Cls::Int;
-    if (o == "mov") return dec_mov(d);
     auto bind = [&](int n, int w, int wd) {
         for (int k = 1; k <= n; ++k) in.o[k] = d.src(k, w);
         in.o[0] = d.dst(0, wd);

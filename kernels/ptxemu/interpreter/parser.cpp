@@ -3,49 +3,9 @@
 #include <cctype>
 #include <cstdlib>
 
+#include "kernels/ptxemu/interpreter/lexer.h"
+
 namespace ptxemu {
-
-Ty parse_ty(const std::string& s) {
-    static const std::unordered_map<std::string, Ty> m = {
-        {"u8", Ty::U8},         {"u16", Ty::U16},     {"u32", Ty::U32},     {"u64", Ty::U64},
-        {"s8", Ty::S8},         {"s16", Ty::S16},     {"s32", Ty::S32},     {"s64", Ty::S64},
-        {"b8", Ty::B8},         {"b16", Ty::B16},     {"b32", Ty::B32},     {"b64", Ty::B64},
-        {"b128", Ty::B128},     {"f16", Ty::F16},     {"f16x2", Ty::F16x2}, {"bf16", Ty::BF16},
-        {"bf16x2", Ty::BF16x2}, {"f32", Ty::F32},     {"f32x2", Ty::F32x2}, {"f64", Ty::F64},
-        {"tf32", Ty::TF32},     {"e4m3", Ty::E4M3},   {"e5m2", Ty::E5M2},   {"e4m3x2", Ty::E4M3x2},
-        {"e5m2x2", Ty::E5M2x2}, {"u16x2", Ty::U16x2}, {"s16x2", Ty::S16x2}, {"pred", Ty::Pred}};
-    auto it = m.find(s);
-    return it == m.end() ? Ty::None : it->second;
-}
-
-int ty_size(Ty t) {
-    switch (t) {
-        case Ty::U8:
-        case Ty::S8:
-        case Ty::B8:
-        case Ty::E4M3:
-        case Ty::E5M2:
-            return 1;
-        case Ty::U16:
-        case Ty::S16:
-        case Ty::B16:
-        case Ty::F16:
-        case Ty::BF16:
-        case Ty::E4M3x2:
-        case Ty::E5M2x2:
-            return 2;
-        case Ty::U64:
-        case Ty::S64:
-        case Ty::B64:
-        case Ty::F64:
-        case Ty::F32x2:
-            return 8;
-        case Ty::B128:
-            return 16;
-        default:
-            return 4;
-    }
-}
 
 std::string PInstr::text() const {
     std::string s = op;
@@ -60,123 +20,9 @@ bool PInstr::has(const char* m) const {
 
 namespace {
 
-struct Tok {
-    enum K : u8 { End, Id, Dot, Num, Str, Punct } k = End;
-    std::string s;
-    u64 v = 0;
-    char num_kind = 'i';  // i, f (0f), d (0d or decimal)
-    u32 line = 0;
-};
-
-class Lexer {
+class Parser : TokenStream {
   public:
-    explicit Lexer(const std::string& t) : t_(t) {}
-    Tok next() {
-        skip();
-        Tok r;
-        r.line = line_;
-        if (p_ >= t_.size() || t_[p_] == 0) return r;
-        char c = t_[p_];
-        if (c == '"') {
-            size_t e = t_.find('"', p_ + 1);
-            r.k = Tok::Str;
-            r.s = t_.substr(p_ + 1, e - p_ - 1);
-            p_ = e + 1;
-            return r;
-        }
-        if (isdigit((unsigned char)c)) return number(r);
-        if (c == '.' || id_char(c)) {
-            r.k = c == '.' ? Tok::Dot : Tok::Id;
-            size_t b = p_++;
-            while (p_ < t_.size()) {
-                char d = t_[p_];
-                if (id_char(d) || isdigit((unsigned char)d))
-                    ++p_;
-                else if (d == '.' && r.k == Tok::Id && p_ + 1 < t_.size() &&
-                         (id_char(t_[p_ + 1]) || isdigit((unsigned char)t_[p_ + 1])))
-                    ++p_;
-                else if (d == ':' && p_ + 1 < t_.size() && t_[p_ + 1] == ':')
-                    p_ += 2;
-                else
-                    break;
-            }
-            r.s = t_.substr(b, p_ - b);
-            return r;
-        }
-        r.k = Tok::Punct;
-        r.s = std::string(1, c);
-        ++p_;
-        return r;
-    }
-
-  private:
-    static bool id_char(char c) {
-        return isalpha((unsigned char)c) || c == '_' || c == '$' || c == '%';
-    }
-    void skip() {
-        while (p_ < t_.size()) {
-            char c = t_[p_];
-            if (c == '\n') {
-                ++line_;
-                ++p_;
-            } else if (isspace((unsigned char)c))
-                ++p_;
-            else if (c == '/' && t_[p_ + 1] == '/') {
-                while (p_ < t_.size() && t_[p_] != '\n') ++p_;
-            } else if (c == '/' && t_[p_ + 1] == '*') {
-                p_ += 2;
-                while (p_ + 1 < t_.size() && !(t_[p_] == '*' && t_[p_ + 1] == '/'))
-                    line_ += t_[p_++] == '\n';
-                p_ += 2;
-            } else
-                break;
-        }
-    }
-    Tok number(Tok r) {
-        r.k = Tok::Num;
-        size_t b = p_;
-        char c1 = p_ + 1 < t_.size() ? t_[p_ + 1] : 0;
-        if (t_[p_] == '0' && (c1 == 'f' || c1 == 'F' || c1 == 'd' || c1 == 'D')) {
-            p_ += 2;
-            size_t s = p_;
-            while (isxdigit((unsigned char)t_[p_])) ++p_;
-            r.v = strtoull(t_.substr(s, p_ - s).c_str(), nullptr, 16);
-            r.num_kind = (c1 | 32);
-        } else if (t_[p_] == '0' && (c1 == 'x' || c1 == 'X')) {
-            p_ += 2;
-            while (isxdigit((unsigned char)t_[p_])) ++p_;
-            r.v = strtoull(t_.substr(b, p_ - b).c_str(), nullptr, 16);
-        } else if (t_[p_] == '0' && (c1 == 'b' || c1 == 'B')) {
-            p_ += 2;
-            size_t s = p_;
-            while (isdigit((unsigned char)t_[p_])) ++p_;
-            r.v = strtoull(t_.substr(s, p_ - s).c_str(), nullptr, 2);
-        } else {
-            while (isdigit((unsigned char)t_[p_])) ++p_;
-            bool fl = t_[p_] == '.' && isdigit((unsigned char)t_[p_ + 1]);
-            if (fl) {
-                ++p_;
-                while (isdigit((unsigned char)t_[p_]) || t_[p_] == 'e' || t_[p_] == 'E') ++p_;
-                r.v = std::bit_cast<u64>(strtod(t_.substr(b, p_ - b).c_str(), nullptr));
-                r.num_kind = 'd';
-            } else
-                r.v = strtoull(t_.substr(b, p_ - b).c_str(), nullptr, t_[b] == '0' ? 8 : 10);
-        }
-        if (t_[p_] == 'U' || t_[p_] == 'u') ++p_;
-        r.s = t_.substr(b, p_ - b);
-        return r;
-    }
-    const std::string& t_;
-    size_t p_ = 0;
-    u32 line_ = 1;
-};
-
-class Parser {
-  public:
-    explicit Parser(const std::string& t) : lex_(t) {
-        cur_ = lex_.next();
-        ahead_ = lex_.next();
-    }
+    explicit Parser(const std::string& t) : TokenStream(t) {}
     std::unique_ptr<PModule> run() {
         m_ = std::make_unique<PModule>();
         while (cur_.k != Tok::End) top_level();
@@ -184,36 +30,6 @@ class Parser {
     }
 
   private:
-    [[noreturn]] void fail(const std::string& why) {
-        throw ParseError("PTX line " + std::to_string(cur_.line) + ": " + why + " near '" + cur_.s +
-                         "'");
-    }
-    Tok take() {
-        Tok t = std::move(cur_);
-        cur_ = std::move(ahead_);
-        ahead_ = lex_.next();
-        return t;
-    }
-    bool is(const char* s) const { return cur_.k != Tok::Str && cur_.s == s; }
-    bool accept(const char* s) {
-        if (!is(s)) return false;
-        take();
-        return true;
-    }
-    void expect(const char* s) {
-        if (!accept(s)) fail(std::string("expected ") + s);
-    }
-    i64 int_value() {
-        bool n = accept("-");
-        if (cur_.k != Tok::Num) fail("expected a number");
-        i64 v = (i64)take().v;
-        return n ? -v : v;
-    }
-    void skip_to(const char* s) {
-        while (cur_.k != Tok::End && !is(s)) take();
-        accept(s);
-    }
-
     void top_level() {
         if (is(".version")) {
             take();
@@ -298,93 +114,6 @@ class Parser {
             int_value();
             int_value();
         }
-    }
-
-    // after the space keyword: [.align n] [.attribute(..)] .type name [dims] [= init]
-    PVar variable(const std::string& space) {
-        PVar v;
-        v.space = space;
-        bool have_align = false;
-        u32 vec = 1;
-        for (;;) {
-            if (accept(".align")) {
-                v.align = (u32)int_value();
-                have_align = true;
-            } else if (accept(".attribute"))
-                skip_to(")");
-            else if (accept(".ptr")) {
-                while (is(".global") || is(".shared") || is(".const") || is(".local")) take();
-            } else if (accept(".v2"))
-                vec = 2;
-            else if (accept(".v4"))
-                vec = 4;
-            else if (cur_.k == Tok::Dot) {
-                Ty t = parse_ty(cur_.s.substr(1));
-                if (t == Ty::None) {
-                    if (is(".texref") || is(".samplerref") || is(".surfref"))
-                        t = Ty::U64;
-                    else
-                        fail("unknown type");
-                }
-                v.type = t;
-                take();
-            } else
-                break;
-        }
-        v.name = take().s;
-        u64 n = vec;
-        bool open = false;
-        while (accept("[")) {
-            if (is("]"))
-                open = true;
-            else
-                n *= (u64)int_value();
-            expect("]");
-        }
-        u32 es = ty_size(v.type);
-        if (!have_align) v.align = es * vec;
-        if (accept("=")) {
-            initialiser(v, es);
-            if (open) n = v.init.size() / es;
-        }
-        v.bytes = open && v.init.empty() ? 0 : n * es;
-        if (!v.init.empty()) v.init.resize(v.bytes, 0);
-        return v;
-    }
-    void initialiser(PVar& v, u32 es) {
-        if (accept("{")) {
-            while (!is("}")) {
-                initialiser(v, es);
-                accept(",");
-            }
-            expect("}");
-            return;
-        }
-        u64 bits = 0;
-        bool neg = accept("-");
-        if (cur_.k == Tok::Num) {
-            Tok t = take();
-            bits = t.num_kind == 'd' && es == 4
-                       ? std::bit_cast<u32>((float)std::bit_cast<double>(t.v))
-                       : t.v;
-            if (neg) bits = 0 - bits;
-            if (accept("(")) fail("unsupported initialiser");  // 0xFF(sym): byte of an address
-        } else {
-            std::string s = take().s;
-            while (accept("(")) {
-                s = take().s;
-                expect(")");
-            }
-            i64 add = 0;
-            if (is("+") || is("-")) {
-                bool n2 = take().s == "-";
-                add = int_value();
-                if (n2) add = -add;
-            }
-            v.refs.push_back({v.init.size(), es, s, add});
-        }
-        const u8* p = (const u8*)&bits;
-        for (u32 i = 0; i < es; ++i) v.init.push_back(i < 8 ? p[i] : 0);
     }
 
     void param_list(std::vector<PVar>& out) {
@@ -659,8 +388,6 @@ class Parser {
         return o;
     }
 
-    Lexer lex_;
-    Tok cur_, ahead_;
     std::unique_ptr<PModule> m_;
     PFunc* f_ = nullptr;
     std::vector<Scope> scopes_;

@@ -17,6 +17,7 @@ void Stats::global(bool load, const u64* addr, u32 mask, u32 bytes) {
     });
     std::sort(sec, sec + n);
     u64 u = (u64)(std::unique(sec, sec + n) - sec);
+    for (u64 k = 0; k < u; ++k) touched.add(sec[k], load);
     (load ? ld_req : st_req) += 1;
     (load ? ld_bytes : st_bytes) += (u64)__builtin_popcount(mask) * bytes;
     (load ? ld_sectors : st_sectors) += u;
@@ -70,6 +71,27 @@ void Stats::add(const Stats& o) {
     sh_req += o.sh_req;
     sh_cycles += o.sh_cycles;
     sh_ideal += o.sh_ideal;
+    touched.add(o.touched);
+}
+
+void Stats::end_launch() {
+    ld_once += touched.count(true);
+    st_once += touched.count(false);
+    touched = {};
+}
+
+void Touched::add(const Touched& o) {
+    for (auto& [page, bits] : o.pages_) {
+        pages_[page].loaded |= bits.loaded;
+        pages_[page].stored |= bits.stored;
+    }
+}
+
+u64 Touched::count(bool load) const {
+    u64 n = 0;
+    for (auto& [page, bits] : pages_)
+        n += (u64)__builtin_popcountll(load ? bits.loaded : bits.stored);
+    return n;
 }
 
 namespace {
@@ -145,10 +167,13 @@ void write_stats(const std::string& file) {
         number("global_load_requests", s.ld_req);
         number("global_load_bytes", s.ld_bytes);
         number("global_load_sectors", s.ld_sectors);
+        number("global_load_sectors_once", s.ld_once);
         number("global_store_requests", s.st_req);
         number("global_store_bytes", s.st_bytes);
         number("global_store_sectors", s.st_sectors);
+        number("global_store_sectors_once", s.st_once);
         number("shared_requests", s.sh_req);
+        number("shared_wavefronts", s.sh_cycles);
         number("shared_bank_conflicts", s.sh_cycles - s.sh_ideal);
         fprintf(out, ", \"warp_instructions\": {");
         for (int k = 0; k < (int)Cls::Count; ++k)

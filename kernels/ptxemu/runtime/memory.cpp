@@ -224,10 +224,12 @@ cudaError_t cudaDeviceGetMemPool(cudaMemPool_t* pool, int d) {
 cudaError_t cudaDeviceSetMemPool(int, cudaMemPool_t) { return cudaSuccess; }
 cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
     *pool = (cudaMemPool_t) new Pool;
+    ptxemu_created(*pool, "a memory pool");
     return cudaSuccess;
 }
 cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
     if (!pool || (Pool*)pool == &default_pool()) return set_error(cudaErrorInvalidValue);
+    ptxemu_destroyed(pool);
     delete (Pool*)pool;
     return cudaSuccess;
 }

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <cstdio>
 #include <deque>
+#include <map>
 #include <thread>
 
 #include "kernels/ptxemu/runtime/runtime.h"
@@ -122,9 +123,18 @@ std::set<cudaEvent_t>& live_events() {
     return events;
 }
 
+// Objects that are to be destroyed, and what they are.
+static std::map<const void*, std::string>& live_objects() {
+    static auto& objects = *new std::map<const void*, std::string>;
+    return objects;
+}
+
 void report_leaks() {
     std::lock_guard l(api_lock());
     mem_report_leaks();
+    for (auto& [object, what] : live_objects())
+        report(Fault::Leak, nullptr, (const Ins*)object, 0, 0, false,
+               what + " was never destroyed");
     for (Stream* s : live_streams())
         report(Fault::Leak, nullptr, (const Ins*)s, 0, 0, false,
                "stream " + std::to_string(s->id) + " was never destroyed");
@@ -146,6 +156,14 @@ void ptxemu_submit(const cudaStream_t* handles, int n, const std::shared_ptr<Wor
 }
 void ptxemu_fault(const char* text) {
     report(Fault::Other, nullptr, (const Ins*)std::hash<std::string>{}(text), 0, 0, false, text);
+}
+void ptxemu_created(const void* object, const char* what) {
+    std::lock_guard l(api_lock());
+    live_objects()[object] = what;
+}
+void ptxemu_destroyed(const void* object) {
+    std::lock_guard l(api_lock());
+    live_objects().erase(object);
 }
 void ptxemu_progress() { api_lock().progress(); }
 void ptxemu_finish(const std::shared_ptr<Work>& work) {

@@ -47,7 +47,9 @@ class Work {
 // for its end.
 extern "C" {
 void ptxemu_submit(const cudaStream_t* streams, int n, const std::shared_ptr<ptxemu::Work>& work);
-void ptxemu_progress();                                         // some remote work has ended
+void ptxemu_progress();                                     // some remote work has ended
+void ptxemu_created(const void* object, const char* what);  // a leak unless it is destroyed
+void ptxemu_destroyed(const void* object);
 void ptxemu_finish(const std::shared_ptr<ptxemu::Work>& work);  // waits for its end
 // Where the emulator may touch n bytes of device memory; null and a report where that is none.
 void* ptxemu_range(const void* p, size_t n, const char* what);

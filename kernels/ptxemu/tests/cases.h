@@ -29,8 +29,8 @@ int main(int argc, char** argv) {
         if (argc != 2 || name != argv[1]) continue;
         run();
         cudaDeviceSynchronize();
-        printf("%d checks passed, %d failed\n", gPass, gFail);
-        return gFail != 0;
+        printf("%d checks passed, %d failed\n", num_passed, num_failed);
+        return num_failed != 0;
     }
     printf("usage: %s CASE\n", argv[0]);
     return 2;

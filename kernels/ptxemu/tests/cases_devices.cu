@@ -81,7 +81,7 @@ bool runs_with(size_t bytes) {
     cudaGetLastError();
     Dev<int> a(32);
     use_tile<<<1, 32, bytes>>>(a.p);
-    return cudaGetLastError() == cudaSuccess && cudaOk() && allowed && a.get()[0] == 31;
+    return cudaGetLastError() == cudaSuccess && cuda_ok() && allowed && a.get()[0] == 31;
 }
 SILENT(shared_a100) { check(runs_with(166912) && !runs_with(166912 + 16), "163 KB"); }
 SILENT(shared_h100, "PTXEMU_DEVICE=h100") {
@@ -153,9 +153,9 @@ SILENT(registers_limit_launch) {
     hungry<<<1, 512>>>(a.p);
     check(cudaGetLastError() == cudaErrorLaunchOutOfResources, "too many still");
     hungry<<<1, 256>>>(a.p);
-    check(!cudaGetLastError() && cudaOk(), "enough");
+    check(!cudaGetLastError() && cuda_ok(), "enough");
     frugal<<<1, 1024>>>(a.p);
-    check(!cudaGetLastError() && cudaOk(), "a small kernel");
+    check(!cudaGetLastError() && cuda_ok(), "a small kernel");
     int n = -1, m = -1;
     check(!cudaOccupancyMaxActiveBlocksPerMultiprocessor(&n, hungry, 128, 0) && n >= 2 && n <= 3,
           "occupancy by registers");

@@ -262,7 +262,7 @@ void through_event(bool ordered) {
     set<<<1, 32, 0, x.s>>>(x.a.p, 1);
     if (ordered) x.order();
     add<<<1, 32, 0, x.t>>>(x.b.p, x.a.p);
-    check(cudaOk() && (!ordered || x.b.get()[5] == 1), "value");
+    check(cuda_ok() && (!ordered || x.b.get()[5] == 1), "value");
 }
 SILENT(streams_event) { through_event(true); }
 FAULT(streams_no_event, "no event, wait or order of") { through_event(false); }

@@ -26,6 +26,13 @@ FAULT(leak_event, "an event was never destroyed") {
     cudaEvent_t e;
     cudaEventCreate(&e);
 }
+FAULT(leak_pool, "a memory pool was never destroyed") {
+    cudaMemPoolProps properties{};
+    properties.allocType = cudaMemAllocationTypePinned;
+    properties.location = {.type = cudaMemLocationTypeDevice, .id = 0};
+    cudaMemPool_t pool;
+    cudaMemPoolCreate(&pool, &properties);
+}
 __device__ int variable;
 SILENT(leak_none) {
     void *p, *q, *r;
@@ -38,6 +45,11 @@ SILENT(leak_none) {
           "allocate");
     check(!cudaFree(p) && !cudaFreeHost(q) && !cudaFreeAsync(r, s), "free");
     check(!cudaStreamDestroy(s) && !cudaEventDestroy(e), "destroy");
+    cudaMemPoolProps properties{};
+    properties.allocType = cudaMemAllocationTypePinned;
+    properties.location = {.type = cudaMemLocationTypeDevice, .id = 0};
+    cudaMemPool_t pool;
+    check(!cudaMemPoolCreate(&pool, &properties) && !cudaMemPoolDestroy(pool), "pool");
 }
 
 }  // namespace

@@ -364,6 +364,31 @@ void host_buffer(int rank, ncclUniqueId id) {
 }
 FAULT(nccl_host_buffer, "is not device memory") { run_ranks(1, host_buffer); }
 
+void left(int rank, ncclUniqueId id) {
+    Rank r(1, id, rank);
+    check(!cudaStreamDestroy(r.stream) && !cudaFree(r.buffer), "all but the communicator");
+}
+FAULT(nccl_leak, "an NCCL communicator was never destroyed", "PTXEMU_LEAKS=1") {
+    run_ranks(1, left);
+}
+
+void left_split(int rank, ncclUniqueId id) {
+    Rank r(2, id, rank);
+    ncclComm_t part;
+    check(!ncclCommSplit(r.comm, rank, 0, &part, nullptr), "split");
+    if (rank == 0) check(!ncclCommAbort(part), "abort");
+    r.close();
+}
+FAULT(nccl_leak_of_split, "an NCCL communicator was never destroyed", "PTXEMU_LEAKS=1") {
+    run_ranks(2, left_split);
+}
+void all_given_back(int rank, ncclUniqueId id) {
+    Rank r(1, id, rank);
+    r.sum();
+    r.close();
+}
+SILENT(nccl_no_leak, "PTXEMU_LEAKS=1") { run_ranks(1, all_given_back); }
+
 // Another stream writes what is being sent.
 void overwritten(int rank, ncclUniqueId id) {
     Rank r(2, id, rank);

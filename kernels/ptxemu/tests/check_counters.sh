@@ -22,3 +22,6 @@ expect gather global_load_bytes 512
 expect gather global_load_sectors 128
 expect gather global_store_sectors 16
 expect columns shared_bank_conflicts 62
+expect twice global_load_sectors 24
+expect twice global_load_sectors_once 12
+expect twice global_store_sectors_once 24

@@ -19,30 +19,30 @@ typedef int16_t i16;
 typedef int32_t i32;
 typedef int64_t i64;
 
-static int gPass = 0, gFail = 0;
+static int num_passed = 0, num_failed = 0;
 static void check(bool ok, const char* name) {
     if (ok)
-        ++gPass;
+        ++num_passed;
     else {
-        ++gFail;
+        ++num_failed;
         printf("FAIL %s\n", name);
     }
 }
 static int finish() {
-    printf("RESULT %d %d\n", gPass, gFail);
-    return gFail != 0;
+    printf("RESULT %d %d\n", num_passed, num_failed);
+    return num_failed != 0;
 }
-static bool cudaOk() {
+static bool cuda_ok() {
     cudaError_t e = cudaDeviceSynchronize();
     if (e) printf("cuda: %s\n", cudaGetErrorString(e));
     return e == cudaSuccess;
 }
-static u64 gSeed = 88172645463325252ull;
+static u64 random_state = 88172645463325252ull;
 static u64 rnd() {
-    gSeed ^= gSeed << 13;
-    gSeed ^= gSeed >> 7;
-    gSeed ^= gSeed << 17;
-    return gSeed;
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state;
 }
 static float rndf() { return (float)((double)(rnd() >> 11) / (1ull << 53) * 2 - 1); }
 
@@ -101,8 +101,8 @@ static std::vector<float> floats(int n) {
 }
 // the larger; a NaN stays
 static double worse(double a, double b) { return a != a || b <= a ? a : b; }
-static bool sameF(float a, float b) { return (a != a && b != b) || memcmp(&a, &b, 4) == 0; }
-static bool sameD(double a, double b) { return (a != a && b != b) || memcmp(&a, &b, 8) == 0; }
+static bool same_f32(float a, float b) { return (a != a && b != b) || memcmp(&a, &b, 4) == 0; }
+static bool same_f64(double a, double b) { return (a != a && b != b) || memcmp(&a, &b, 8) == 0; }
 
 // one kernel an instruction: d = op(a, b, c)
 #define OP3(name, T, TC, text, cd, ca, cb, cc)                               \

@@ -9,11 +9,16 @@ __global__ void columns(float* a) {
     __syncwarp();
     a[threadIdx.x] = tile[threadIdx.x ^ 1][0];
 }
+// Two blocks read the same, and write beside each other.
+__global__ void twice(float* to, const float* from) {
+    to[blockIdx.x * 32 + threadIdx.x] = from[threadIdx.x];
+}
 
 int main() {
     Dev<float> a(std::vector<float>(1024)), b(1024);
     copy<<<1, 1024>>>(b.p, a.p);
     gather<<<1, 128>>>(b.p, a.p);
     columns<<<1, 32>>>(a.p);
-    return !cudaOk();
+    for (int launch = 0; launch < 3; ++launch) twice<<<2, 32>>>(b.p, a.p);
+    return !cuda_ok();
 }

@@ -17,11 +17,11 @@ static void run_ranks(int n, void (*body)(int rank, ncclUniqueId id)) {
         (int*)mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     for (int r = 0; r < n; ++r) {
         if (fork()) continue;
-        gPass = gFail = 0;
+        num_passed = num_failed = 0;
         cudaSetDevice(r);
         body(r, id);
-        results[2 * r] = gPass;
-        results[2 * r + 1] = gFail;
+        results[2 * r] = num_passed;
+        results[2 * r + 1] = num_failed;
         exit(0);
     }
     int code = 0;
@@ -31,8 +31,8 @@ static void run_ranks(int n, void (*body)(int rank, ncclUniqueId id)) {
         if (WIFEXITED(status) && WEXITSTATUS(status)) code = WEXITSTATUS(status);
     }
     for (int r = 0; r < n; ++r) {
-        gPass += results[2 * r];
-        gFail += results[2 * r + 1];
+        num_passed += results[2 * r];
+        num_failed += results[2 * r + 1];
     }
     if (code) _exit(code);
 }

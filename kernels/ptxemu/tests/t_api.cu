@@ -13,7 +13,7 @@ __global__ void big(float* a) {
 __global__ void __launch_bounds__(64) limited(int* a) { a[threadIdx.x] = 1; }
 __constant__ int cst[4];
 __device__ float dev[8];
-__global__ void useConst(int* o) { o[threadIdx.x] = cst[threadIdx.x] + (int)dev[threadIdx.x]; }
+__global__ void use_constants(int* o) { o[threadIdx.x] = cst[threadIdx.x] + (int)dev[threadIdx.x]; }
 int main() {
     int n = 0, dv = -1, maj = 0, opt = 0;
     check(cudaGetDeviceCount(&n) == 0 && n >= 1 && cudaSetDevice(0) == 0 &&
@@ -78,7 +78,7 @@ int main() {
     check(!cudaFuncSetAttribute(big, cudaFuncAttributeMaxDynamicSharedMemorySize, 100 * 1024),
           "attribute");
     big<<<1, 1024, 100 * 1024>>>(v.p);
-    check(!cudaGetLastError() && cudaOk() && v.get()[0] == 1023, "large dynamic shared memory");
+    check(!cudaGetLastError() && cuda_ok() && v.get()[0] == 1023, "large dynamic shared memory");
     check(cudaFuncSetAttribute(big, cudaFuncAttributeMaxDynamicSharedMemorySize, 1 << 20) ==
               cudaErrorInvalidValue,
           "attribute beyond the device");
@@ -102,15 +102,15 @@ int main() {
               !cudaGetSymbolAddress(&sym, dev),
           "symbols");
     Dev<int> o(4);
-    useConst<<<1, 4>>>(o.p);
-    check(cudaOk() && o.get()[3] == 44, "constants from the host");
+    use_constants<<<1, 4>>>(o.p);
+    check(cuda_ok() && o.get()[3] == 44, "constants from the host");
     cudaLaunchConfig_t cfg = {};
     cfg.gridDim = dim3(2);
     cfg.blockDim = dim3(64);
     cfg.stream = st;
     cudaMemset(v.p, 0, 4096);
     cudaDeviceSynchronize();
-    check(!cudaLaunchKernelEx(&cfg, add, v.p, 3.0f, 100) && cudaOk() && v.get()[99] == 3 &&
+    check(!cudaLaunchKernelEx(&cfg, add, v.p, 3.0f, 100) && cuda_ok() && v.get()[99] == 3 &&
               v.get()[100] == 0,
           "cudaLaunchKernelEx");
     void* fn = (void*)1;

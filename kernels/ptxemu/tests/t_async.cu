@@ -43,7 +43,7 @@ __global__ void zfill(const u32* a, u32* o) {
     for (int k = 0; k < 4; ++k) o[t * 6 + k] = s[t][k];
     for (int k = 0; k < 2; ++k) o[t * 6 + 4 + k] = q[t][k];
 }
-__device__ void waitParity(u64* b, u32 ph) {
+__device__ void wait_parity(u64* b, u32 ph) {
     asm volatile(
         "{.reg .pred p; L1: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1; @p bra L2; bra "
         "L1; L2:}" ::"r"(sm32(b)),
@@ -68,7 +68,7 @@ __global__ void bulk(const float* a, float* o,
     for (int r = 0; r < rounds; ++r) {
         int st = r & 1;
         if (t == 0) {
-            if (r >= 2) waitParity(&empty[st], ((r >> 1) - 1) & 1);
+            if (r >= 2) wait_parity(&empty[st], ((r >> 1) - 1) & 1);
             asm volatile(
                 "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(sm32(&full[st])),
                 "r"(1024)
@@ -79,7 +79,7 @@ __global__ void bulk(const float* a, float* o,
                 "l"(a + r * 256), "r"(1024), "r"(sm32(&full[st]))
                 : "memory");
         }
-        waitParity(&full[st], (r >> 1) & 1);
+        wait_parity(&full[st], (r >> 1) & 1);
         acc += s[st][t] * s[st][255 - t];
         asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(sm32(&empty[st])) : "memory");
     }
@@ -94,7 +94,7 @@ __global__ void bulk(const float* a, float* o,
             "r"(sm32(res))
             : "memory");
 }
-__global__ void asyncArrive(
+__global__ void async_arrive(
     const int* a, int* o) {  // cp.async completing an mbarrier, producer warps and a consumer warp
     __shared__ __align__(16) int s[256];
     __shared__ u64 bar;
@@ -108,7 +108,7 @@ __global__ void asyncArrive(
         asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(sm32(&bar))
                      : "memory");
     } else {
-        waitParity(&bar, 0);
+        wait_parity(&bar, 0);
         for (int k = t - 64; k < 256; k += 32) o[k] = s[255 - k];
     }
 }
@@ -119,7 +119,7 @@ int main() {
         for (auto& v : a) v = rndf();
         Dev<float> d(a), o(128);
         pipeline<<<2, 128>>>(d.p, o.p, n);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto r = o.get();
         for (int t = 0; t < 128; ++t) {
             float acc = 0;
@@ -132,7 +132,7 @@ int main() {
         auto a = ints32(128);
         Dev<u32> d(a), o(192);
         zfill<<<1, 32>>>(d.p, o.p);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto r = o.get();
         for (int t = 0; t < 32; ++t) {
             for (int k = 0; k < 4; ++k) ok &= r[t * 6 + k] == (k < t % 5 ? a[t * 4 + k] : 0);
@@ -146,7 +146,7 @@ int main() {
         for (auto& v : a) v = rndf();
         Dev<float> d(a), o(256);
         bulk<<<1, 128>>>(d.p, o.p, n);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto r = o.get();
         for (int t = 0; t < 128; ++t) {
             float acc = 0;
@@ -159,8 +159,8 @@ int main() {
         std::vector<int> a(256);
         for (int i = 0; i < 256; ++i) a[i] = i * 7;
         Dev<int> d(a), o(256);
-        asyncArrive<<<1, 96>>>(d.p, o.p);
-        bool ok = cudaOk();
+        async_arrive<<<1, 96>>>(d.p, o.p);
+        bool ok = cuda_ok();
         auto r = o.get();
         for (int i = 0; i < 256; ++i) ok &= r[i] == a[255 - i];
         check(ok, "cp.async mbarrier arrive");

@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include "common.h"
-__global__ void blockOps(const int* a, int* o) {
+__global__ void block_ops(const int* a, int* o) {
     using Scan = cub::BlockScan<int, 128>;
     using Red = cub::BlockReduce<int, 128>;
     using Sort = cub::BlockRadixSort<int, 128, 2>;
@@ -34,13 +34,13 @@ int main() {
     size_t bytes = 0;
     cub::DeviceReduce::Sum(tmp, bytes, d.p, o.p, n);
     cudaMalloc(&tmp, bytes);
-    bool ok = !cub::DeviceReduce::Sum(tmp, bytes, d.p, o.p, n) && cudaOk();
+    bool ok = !cub::DeviceReduce::Sum(tmp, bytes, d.p, o.p, n) && cuda_ok();
     check(ok && o.get()[0] == std::accumulate(a.begin(), a.end(), 0), "device reduce");
     cudaFree(tmp);
     tmp = nullptr;
     cub::DeviceScan::InclusiveSum(tmp, bytes, d.p, o.p, n);
     cudaMalloc(&tmp, bytes);
-    ok = !cub::DeviceScan::InclusiveSum(tmp, bytes, d.p, o.p, n) && cudaOk();
+    ok = !cub::DeviceScan::InclusiveSum(tmp, bytes, d.p, o.p, n) && cuda_ok();
     std::vector<int> want(n);
     std::partial_sum(a.begin(), a.end(), want.begin());
     check(ok && o.get() == want, "device scan (decoupled look-back)");
@@ -48,12 +48,12 @@ int main() {
     tmp = nullptr;
     cub::DeviceRadixSort::SortKeys(tmp, bytes, d.p, o.p, n);
     cudaMalloc(&tmp, bytes);
-    ok = !cub::DeviceRadixSort::SortKeys(tmp, bytes, d.p, o.p, n) && cudaOk();
+    ok = !cub::DeviceRadixSort::SortKeys(tmp, bytes, d.p, o.p, n) && cuda_ok();
     want = a;
     std::sort(want.begin(), want.end());
     check(ok && o.get() == want, "device radix sort");
-    blockOps<<<1, 128>>>(d.p, o.p);
-    ok = cudaOk();
+    block_ops<<<1, 128>>>(d.p, o.p);
+    ok = cuda_ok();
     auto r = o.get();
     int s = 0;
     for (int i = 0; i < 128; ++i) {

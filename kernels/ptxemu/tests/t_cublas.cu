@@ -38,11 +38,11 @@ int main() {
                 }
             check(ok, "sgemm");
         }
-    std::vector<bf> bA(m * k * 3), bB(k * n * 3);
-    for (auto& x : bA) x = __float2bfloat16(rndf());
-    for (auto& x : bB) x = __float2bfloat16(rndf());
+    std::vector<bf> half_a(m * k * 3), half_b(k * n * 3);
+    for (auto& x : half_a) x = __float2bfloat16(rndf());
+    for (auto& x : half_b) x = __float2bfloat16(rndf());
     {
-        Dev<bf> a(bA), b(bB), c(m * n * 3);
+        Dev<bf> a(half_a), b(half_b), c(m * n * 3);
         float al = 1, be = 0;
         bool ok = !cublasGemmStridedBatchedEx(
             h, CUBLAS_OP_T, CUBLAS_OP_N, m, n, k, &al, a.p, CUDA_R_16BF, k, m * k, b.p, CUDA_R_16BF,
@@ -53,8 +53,8 @@ int main() {
                 for (int j = 0; j < n; ++j) {
                     double s = 0;
                     for (int q = 0; q < k; ++q)
-                        s += (double)__bfloat162float(bA[z * m * k + i * k + q]) *
-                             __bfloat162float(bB[z * k * n + j * k + q]);
+                        s += (double)__bfloat162float(half_a[z * m * k + i * k + q]) *
+                             __bfloat162float(half_b[z * k * n + j * k + q]);
                     ok &= fabs(s - __bfloat162float(r[z * m * n + j * m + i])) <
                           0.02 * fmax(1, fabs(s));
                 }
@@ -96,14 +96,15 @@ int main() {
     };
     std::vector<float> bias(m);
     for (auto& x : bias) x = rndf();
-    Dev<bf> a(bA), b(bB), d(m * n), aux(m * n);
+    Dev<bf> a(half_a), b(half_b), d(m * n), aux(m * n);
     Dev<float> db(bias);
     std::vector<double> pre(m * n);
     for (int i = 0; i < m; ++i)
         for (int j = 0; j < n; ++j) {
             double s = 0;
             for (int q = 0; q < k; ++q)
-                s += (double)__bfloat162float(bA[i * k + q]) * __bfloat162float(bB[j * k + q]);
+                s += (double)__bfloat162float(half_a[i * k + q]) *
+                     __bfloat162float(half_b[j * k + q]);
             pre[j * m + i] = s;
         }
     auto near = [&](const std::vector<bf>& r, std::function<double(int)> f) {

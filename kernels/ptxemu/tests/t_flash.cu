@@ -127,7 +127,7 @@ static void one(int H, int T) {
     Dev<float> dl(H * T);
     float scale = 1 / sqrtf(D);
     flash<<<dim3((T + BQ - 1) / BQ, H), 128>>>(dq.p, dk.p, dv.p, dout.p, dl.p, T, scale);
-    bool ok = cudaGetLastError() == cudaSuccess && cudaOk();
+    bool ok = cudaGetLastError() == cudaSuccess && cuda_ok();
     auto o = dout.get();
     auto L = dl.get();
     double w = 0, wl = 0;

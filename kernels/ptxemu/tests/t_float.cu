@@ -229,15 +229,15 @@ F3(f_addrz, "add.rz.f32 %0, %1, %2;") F3(f_mulrm, "mul.rm.f32 %0, %1, %2;") F3(
     int n = (int)a.size();
     Dev<T> da(a), db(b), dc(c), dd(n);
     k<<<(n + 127) / 128, 128>>>(da.p, db.p, dc.p, dd.p, n);
-    bool ok = cudaOk();
+    bool ok = cuda_ok();
     auto d = dd.get();
     for (int i = 0; i < n && ok; ++i) {
         T r = (T)ref(a[i], b[i], c[i]);
         bool same;
         if constexpr (sizeof(T) == 8)
-            same = sameD(r, d[i]);
+            same = same_f64(r, d[i]);
         else if constexpr (std::is_same<T, float>::value)
-            same = sameF(r, d[i]) ||
+            same = same_f32(r, d[i]) ||
                    (tol > 0 && fabs((double)r - d[i]) <= tol * fmax(1e-37, fabs((double)r)));
         else
             same = r == d[i];
@@ -275,12 +275,12 @@ std::vector<double> DA, DB, DC;
         return expr;                                                            \
     });
 template <class T, class K, class F>
-void runI(const char* name, K k, F ref) {
+void run_int(const char* name, K k, F ref) {
     int n = (int)A.size();
     Dev<float> da(A);
     Dev<T> dd(n);
     k<<<(n + 127) / 128, 128>>>(da.p, dd.p, n);
-    bool ok = cudaOk();
+    bool ok = cuda_ok();
     auto d = dd.get();
     for (int i = 0; i < n && ok; ++i) {
         T r = (T)ref(A[i]);
@@ -304,7 +304,7 @@ static float fmx(float a, float b) {
     if (a == b) return std::signbit(a) ? b : a;
     return a > b ? a : b;
 }
-static float withRound(int m, volatile float a, volatile float b, volatile float c, int op) {
+static float with_round(int m, volatile float a, volatile float b, volatile float c, int op) {
     fesetround(m);
     volatile float r = op == 0 ? a + b : op == 1 ? a * b : fmaf(a, b, c);
     fesetround(FE_TONEAREST);
@@ -339,7 +339,7 @@ static u16 q(u16 v, bool half) {
 }
 static u32 pair(u32 lo, u32 hi) { return lo | hi << 16; }
 // X*Y+Z rounded to odd in double, so that the next rounding is the only one
-static double oddFma(double X, double Y, double Z) {
+static double odd_fma(double X, double Y, double Z) {
     __float128 p = (__float128)X * Y, s = p + Z, bb = s - p, e = (p - (s - bb)) + (Z - bb);
     double d = (double)s;
     if (!std::isfinite(d)) return d;
@@ -372,8 +372,8 @@ int main() {
     RF(f_mul, a * b)
     RF(f_fma, fmaf(a, b, c))
     RF(f_div, a / b)
-    RF(f_sqrt, sqrtf(a)) RF(f_rcp, 1.0f / a) RF(f_addrz, withRound(FE_TOWARDZERO, a, b, c, 0)) RF(
-        f_mulrm, withRound(FE_DOWNWARD, a, b, c, 1)) RF(f_fmarp, withRound(FE_UPWARD, a, b, c, 2))
+    RF(f_sqrt, sqrtf(a)) RF(f_rcp, 1.0f / a) RF(f_addrz, with_round(FE_TOWARDZERO, a, b, c, 0)) RF(
+        f_mulrm, with_round(FE_DOWNWARD, a, b, c, 1)) RF(f_fmarp, with_round(FE_UPWARD, a, b, c, 2))
         RF(f_min, fmn(a, b)) RF(f_max, fmx(a, b)) RF(f_minnan, a != a || b != b ? NAN : fmn(a, b))
             RF(f_neg, -a) RF(f_abs, fabsf(a)) RF(
                 f_sat, a + b != a + b ? 0 : fminf(fmaxf(a + b, 0), 1)) RF(f_ftz, fz(fz(a) * fz(b)))
@@ -408,43 +408,43 @@ int main() {
                                                                : v > hi ? hi
                                                                         : v;
                                                     };
-    runI<u32>("cvt.s32", c_s32,
+    run_int<u32>("cvt.s32", c_s32,
               [&](float a) { return (u32)(i32)(i64)sat(trunc(a), -2147483648.0, 2147483647.0); });
-    runI<u32>("cvt.u32", c_u32,
+    run_int<u32>("cvt.u32", c_u32,
               [&](float a) { return (u32)(i64)sat(nearbyint(a), 0, 4294967295.0); });
-    runI<u64>("cvt.s64", c_s64, [&](float a) {
+    run_int<u64>("cvt.s64", c_s64, [&](float a) {
         return a != a                                 ? 0
                : floor(a) >= 9.223372036854775807e18  ? 0x7fffffffffffffffull
                : floor(a) <= -9.223372036854775808e18 ? 0x8000000000000000ull
                                                       : (u64)(i64)floor(a);
     });
-    runI<u32>("cvt.u8", c_u8, [&](float a) { return (u32)sat(trunc(a), 0, 255); });
-    runI<u32>("cvt.s16", c_s16,
+    run_int<u32>("cvt.u8", c_u8, [&](float a) { return (u32)sat(trunc(a), 0, 255); });
+    run_int<u32>("cvt.s16", c_s16,
               [&](float a) { return (u32)(i32)sat(nearbyint(a), -32768, 32767); });
-    runI<u32>("cvt.f16", c_f16, [&](float a) { return q(hb(__float2half_rn(a)), true); });
-    runI<u32>("cvt.rz.f16", c_f16rz, [&](float a) { return q(hb(__float2half_rz(a)), true); });
-    runI<u32>("cvt.bf16", c_bf16, [&](float a) { return q(bb(__float2bfloat16_rn(a)), false); });
-    runI<u32>("cvt.rz.bf16", c_bf16rz,
+    run_int<u32>("cvt.f16", c_f16, [&](float a) { return q(hb(__float2half_rn(a)), true); });
+    run_int<u32>("cvt.rz.f16", c_f16rz, [&](float a) { return q(hb(__float2half_rz(a)), true); });
+    run_int<u32>("cvt.bf16", c_bf16, [&](float a) { return q(bb(__float2bfloat16_rn(a)), false); });
+    run_int<u32>("cvt.rz.bf16", c_bf16rz,
               [&](float a) { return q(bb(__float2bfloat16_rz(a)), false); });
-    runI<u32>("cvt.e4m3x2", c_e4, [&](float a) {
+    run_int<u32>("cvt.e4m3x2", c_e4, [&](float a) {
         return (u32)__nv_cvt_float_to_fp8(1.0f, __NV_SATFINITE, __NV_E4M3) << 8 |
                (__nv_cvt_float_to_fp8(a, __NV_SATFINITE, __NV_E4M3) & (a != a ? 0x7f : 0xff));
     });
-    runI<u32>("cvt.e5m2x2", c_e5, [&](float a) {
+    run_int<u32>("cvt.e5m2x2", c_e5, [&](float a) {
         return (u32)(__nv_cvt_float_to_fp8(a, __NV_SATFINITE, __NV_E5M2) & (a != a ? 0x7f : 0xff))
                    << 8 |
                __nv_cvt_float_to_fp8(1.0f, __NV_SATFINITE, __NV_E5M2);
     });
-    runI<u32>("cvt.tf32", c_tf32, [&](float a) {
+    run_int<u32>("cvt.tf32", c_tf32, [&](float a) {
         u32 u;
         memcpy(&u, &a, 4);
         if (a != a) return 0x7fffffffu;
         if (std::isinf(a)) return u;
         return (u + 0x1000u) & 0xffffe000u;
     });
-    runI<u32>("cvt.bf16x2", c_pack,
+    run_int<u32>("cvt.bf16x2", c_pack,
               [&](float a) { return pair(0x4049, q(bb(__float2bfloat16_rn(a)), false)); });
-    runI<u32>("cvt.relu.f16x2", c_packh, [&](float a) {
+    run_int<u32>("cvt.relu.f16x2", c_packh, [&](float a) {
         return pair(q(hb(__float2half_rn(a != a ? a : fmaxf(a, 0))), true),
                     hb(__float2half_rn(3.14159274f)));
     });
@@ -497,13 +497,13 @@ int main() {
     RH(h_add, h_(X + Y))
     RH(h_mul, h_(X * Y))
     RH(h_min, X != X ? y : Y != Y ? x : X == 0 && Y == 0 ? (u16)(x | y) : X < Y ? x : y)
-    RH(h_fma, h_(oddFma(X, Y, Z)))
+    RH(h_fma, h_(odd_fma(X, Y, Z)))
     RB(b_add, b_(X + Y))
     RB(b_max, X != X             ? y
               : Y != Y           ? x
               : X == 0 && Y == 0 ? (u16)(x & y)
               : X > Y            ? x
-                                 : y) RB(b_fma, b_(oddFma(X, Y, Z)))
+                                 : y) RB(b_fma, b_(odd_fma(X, Y, Z)))
         run<u32>("neg.f16x2", h_neg, ha, hb2, hc, [](u32 a, u32, u32) { return a ^ 0x80008000u; });
     run<u32>("setp.f16x2", h_lt, ha, hb2, hc, [](u32 a, u32 b, u32) -> u32 {
         return (hf((u16)a) < hf((u16)b)) + 2 * (hf(a >> 16) < hf(b >> 16));

@@ -94,7 +94,7 @@ static void one(int M, int N, int K) {
     cudaEventRecord(e0);
     gemm<<<dim3((N + BN - 1) / BN, (M + BM - 1) / BM), 128, bytes>>>(a.p, b.p, c.p, M, N, K);
     cudaEventRecord(e1);
-    bool ok = cudaGetLastError() == cudaSuccess && cudaOk();
+    bool ok = cudaGetLastError() == cudaSuccess && cuda_ok();
     float ms;
     cudaEventElapsedTime(&ms, e0, e1);
     auto C = c.get();

@@ -10,7 +10,7 @@
 using bf = __nv_bfloat16;
 constexpr int BM = 64, BN = 128, BK = 64;
 __device__ u32 sm32(const void* p) { return (u32)__cvta_generic_to_shared(p); }
-__device__ void waitParity(u64* b, u32 ph) {
+__device__ void wait_parity(u64* b, u32 ph) {
     asm volatile(
         "{.reg .pred p; L1: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1; @p bra L2; bra "
         "L1; L2:}" ::"r"(sm32(b)),
@@ -72,7 +72,7 @@ __global__ __launch_bounds__(128) void gemm(const __grid_constant__ CUtensorMap 
     float d[64];
     for (int s = 0; s < steps; ++s) {
         if (t == 0 && s + 1 < steps) load(s + 1);
-        waitParity(&full[s & 1], (s >> 1) & 1);
+        wait_parity(&full[s & 1], (s >> 1) & 1);
         asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
         for (int k = 0; k < BK / 16; ++k)
             wgmma_128(d, desc(sm32(sa + (s & 1) * BM * BK) + k * 32, 16, 1024, 1),
@@ -119,7 +119,7 @@ __global__ void tile(const __grid_constant__ CUtensorMap in,
         tma2(s, &in, x, y, &bar);
     }
     __syncthreads();
-    waitParity(&bar, 0);
+    wait_parity(&bar, 0);
     for (int k = threadIdx.x; k < n; k += blockDim.x) dump[k] = s[k];
     if (threadIdx.x == 0)
         asm volatile(
@@ -163,7 +163,7 @@ int main() {
         int bytes = 2 * (BM + BN) * BK * 2 + 1024;
         cudaFuncSetAttribute(gemm, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
         gemm<<<dim3(2, 2), 128, bytes>>>(ma, mb, c.p, M, N, K);
-        ok &= !cudaGetLastError() && cudaOk();
+        ok &= !cudaGetLastError() && cuda_ok();
         auto C = c.get();
         double w = 0;
         for (int m = 0; m < M; ++m)
@@ -183,7 +183,7 @@ int main() {
         Dev<bf> a(A), b(B);
         Dev<float> c(64 * 8);
         small<<<1, 128>>>(a.p, b.p, c.p);
-        ok = cudaOk();
+        ok = cuda_ok();
         auto C = c.get();
         for (int m = 0; m < 64; ++m)
             for (int n = 0; n < 8; ++n) {
@@ -204,7 +204,7 @@ int main() {
         CUtensorMap mi = map2(di.p, W, H, bw, bh, (CUtensorMapSwizzle)sw, &ok),
                     mo = map2(dz.p, W, H, bw, bh, (CUtensorMapSwizzle)sw, &ok);
         tile<<<1, 32>>>(mi, mo, dump.p, x, y, bw * bh);
-        ok &= cudaOk();
+        ok &= cuda_ok();
         auto s = dump.get();
         auto o = dz.get();
         for (int r = 0; r < bh; ++r)

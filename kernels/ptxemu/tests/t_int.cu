@@ -148,7 +148,7 @@ K32(k_mulhis,
                                                                                         const T*,
                                                                                         T*, int),
                                                                                     F ref,
-                                                                                    bool nonzeroB =
+                                                                                    bool nonzero_b =
                                                                                         false) {
     const int n = 4096;
     std::vector<T> a, b, c;
@@ -163,14 +163,14 @@ K32(k_mulhis,
         c = ints64(n);
         for (int i = 0; i < 121; ++i) b[i] = a[i / 11];
     }
-    if (nonzeroB)
+    if (nonzero_b)
         for (int i = 0; i < n; ++i) {
             if (b[i] == 0) b[i] = 3;
             if (b[i] == (T)-1) b[i] = 5;
         }
     Dev<T> da(a), db(b), dc(c), dd(n);
     k<<<n / 128, 128>>>(da.p, db.p, dc.p, dd.p, n);
-    bool ok = cudaOk();
+    bool ok = cuda_ok();
     auto d = dd.get();
     for (int i = 0; i < n && ok; ++i) {
         T r = (T)ref(a[i], b[i], c[i]);
@@ -224,7 +224,7 @@ K32(k_mulhis,
 static i64 clamp32(i64 v) {
     return v > 2147483647ll ? 2147483647ll : v < -2147483648ll ? -2147483648ll : v;
 }
-static u32 byteOf(u32 v, int k) { return (v >> (8 * k)) & 255; }
+static u32 byte_of(u32 v, int k) { return (v >> (8 * k)) & 255; }
 static u32 prm(u32 a, u32 b, u32 c) {
     u8 t[8];
     memcpy(t, &a, 4);
@@ -238,7 +238,7 @@ static u32 prm(u32 a, u32 b, u32 c) {
     }
     return r;
 }
-static u32 bfeS(u32 a, u32 pos, u32 len) {
+static u32 bfe_s32(u32 a, u32 pos, u32 len) {
     pos &= 255;
     len &= 255;
     u32 r = 0;
@@ -249,7 +249,7 @@ static u32 bfeS(u32 a, u32 pos, u32 len) {
     }
     return r;
 }
-static u32 bfeU(u32 a, u32 pos, u32 len) {
+static u32 bfe_u32(u32 a, u32 pos, u32 len) {
     pos &= 255;
     len &= 255;
     u32 r = 0;
@@ -257,7 +257,7 @@ static u32 bfeU(u32 a, u32 pos, u32 len) {
         r |= (u32)(k < len && pos + k <= 31 ? (a >> (pos + k)) & 1 : 0) << k;
     return r;
 }
-static u32 bfiR(u32 a, u32 b, u32 pos, u32 len) {
+static u32 bfi_reference(u32 a, u32 b, u32 pos, u32 len) {
     pos &= 255;
     u32 r = b;
     for (u32 k = 0; k < len && pos + k <= 31; ++k)
@@ -280,7 +280,7 @@ static u32 pc(u64 a) {
     for (; a; a &= a - 1) ++k;
     return k;
 }
-static u32 fnsR(u32 m, u32 base, i32 off) {
+static u32 fns_reference(u32 m, u32 base, i32 off) {
     base &= 0xffffffff;
     if (off == 0) return base < 32 && ((m >> base) & 1) ? base : ~0u;
     i64 pos = (i32)base;
@@ -312,16 +312,16 @@ int main() {
                 k_sad, c + (sa < sb
                                 ? b - a
                                 : a - b)) R32(k_dp4a,
-                                              c + (u32)((i8)byteOf(a, 0) * (i8)byteOf(b, 0) +
-                                                        (i8)byteOf(a, 1) * (i8)byteOf(b, 1) +
-                                                        (i8)byteOf(a, 2) * (i8)byteOf(b, 2) +
-                                                        (i8)byteOf(a, 3) * (i8)byteOf(b, 3)))
+                                              c + (u32)((i8)byte_of(a, 0) * (i8)byte_of(b, 0) +
+                                                        (i8)byte_of(a, 1) * (i8)byte_of(b, 1) +
+                                                        (i8)byte_of(a, 2) * (i8)byte_of(b, 2) +
+                                                        (i8)byte_of(a, 3) * (i8)byte_of(b, 3)))
                 R32(k_dp4au,
-                    c + byteOf(a, 0) * byteOf(b, 0) +
-                        byteOf(a, 1) * byteOf(b, 1) +
-                        byteOf(a, 2) * byteOf(b, 2) +
-                        byteOf(a, 3) *
-                            byteOf(b, 3)) R32(k_dp2a,
+                    c + byte_of(a, 0) * byte_of(b, 0) +
+                        byte_of(a, 1) * byte_of(b, 1) +
+                        byte_of(a, 2) * byte_of(b, 2) +
+                        byte_of(a, 3) *
+                            byte_of(b, 3)) R32(k_dp2a,
                                               c + (u32)((i16)a * (i8)b +
                                                         (i16)(a >> 16) *
                                                             (i8)(b >> 8))) R32(k_and, a & b)
@@ -342,14 +342,14 @@ int main() {
                                     (c & 3) == 0   ? 0x3210
                                     : (c & 3) == 1 ? 0x4321
                                     : (c & 3) == 2 ? 0x5432
-                                                   : 0x6543)) R32(k_bfeu, bfeU(a, b, c))
-                                R32(k_bfes, bfeS(a, b, c)) R32(k_brev, rev(a)) R32(
+                                                   : 0x6543)) R32(k_bfeu, bfe_u32(a, b, c))
+                                R32(k_bfes, bfe_s32(a, b, c)) R32(k_brev, rev(a)) R32(
                                     k_clz,
                                     lz(a, 32)) R32(k_popc,
                                                    pc(a)) R32(k_bfindu, a ? 31 - lz(a, 32) : ~0u)
                                     R32(k_bfinds, (sa < 0 ? ~a : a) ? 31 - lz(sa < 0 ? ~a : a, 32) : ~0u) R32(
                                         k_bfi,
-                                        bfiR(a, b, c,
+                                        bfi_reference(a, b, c,
                                              7)) R32(k_selp,
                                                      sa < sb
                                                          ? a
@@ -401,10 +401,10 @@ int main() {
         }
         Dev<u32> da(a), db(b), dc(c), dd(n);
         k_fns<<<n / 128, 128>>>(da.p, db.p, dc.p, dd.p, n);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto d = dd.get();
         for (int i = 0; i < n; ++i)
-            if (d[i] != fnsR(a[i], b[i], (i32)c[i])) {
+            if (d[i] != fns_reference(a[i], b[i], (i32)c[i])) {
                 ok = false;
                 printf("fns %x %u %d got %x\n", a[i], b[i], (i32)c[i], d[i]);
                 break;

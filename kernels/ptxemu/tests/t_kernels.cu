@@ -14,7 +14,7 @@ __global__ void softmax(const float* x, float* y, int n) {  // a warp a row
     for (int o = 16; o; o >>= 1) s += __shfl_xor_sync(~0u, s, o);
     for (int i = l; i < n; i += 32) y[row * n + i] = __expf(x[row * n + i] - m) / s;
 }
-__device__ float blockSum(float v) {
+__device__ float block_sum(float v) {
     __shared__ float part[32];
     int l = threadIdx.x & 31, w = threadIdx.x / 32;
     for (int o = 16; o; o >>= 1) v += __shfl_down_sync(~0u, v, o);
@@ -35,12 +35,12 @@ __global__ void layernorm(const float* x, const float* g, const float* b, __nv_b
     const float* r = x + blockIdx.x * n;
     float s = 0, q = 0;
     for (int i = threadIdx.x; i < n; i += blockDim.x) s += r[i];
-    float mean = blockSum(s) / n;
+    float mean = block_sum(s) / n;
     for (int i = threadIdx.x; i < n; i += blockDim.x) {
         float d = r[i] - mean;
         q += d * d;
     }
-    float rs = rsqrtf(blockSum(q) / n + 1e-5f);
+    float rs = rsqrtf(block_sum(q) / n + 1e-5f);
     for (int i = threadIdx.x; i < n; i += blockDim.x)
         y[blockIdx.x * n + i] = __float2bfloat16((r[i] - mean) * rs * g[i] + b[i]);
     if (threadIdx.x == 0) {
@@ -152,7 +152,7 @@ int main() {
         auto x = randv(R * n, 5);
         Dev<float> dx(x), dy(R * n);
         softmax<<<R / 4, 128>>>(dx.p, dy.p, n);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         std::vector<double> r(R * n);
         for (int i = 0; i < R; ++i) {
             double m = -1e9, s = 0;
@@ -168,7 +168,7 @@ int main() {
         Dev<float> dx(x), dg(g), db(b), ds(R * 2);
         Dev<__nv_bfloat16> dy(R * n);
         layernorm<<<R, 256>>>(dx.p, dg.p, db.p, dy.p, ds.p, n);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto y = dy.get();
         auto st = ds.get();
         double w = 0;
@@ -194,7 +194,7 @@ int main() {
         Dev<__nv_bfloat16> dg(g), dl(n);
         adamw<<<3, 128>>>(dp.p, dl.p, dm.p, dv.p, dg.p, n, 1e-2f, 0.9f, 0.95f, 1e-8f, 0.1f, 0.19f,
                           0.0975f);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto P = dp.get();
         double w = 0;
         for (int i = 0; i < n; ++i) {
@@ -210,7 +210,7 @@ int main() {
         auto a = randv(n * n);
         Dev<float> da(a), db(n * n);
         transpose<<<dim3(4, 4), dim3(32, 8)>>>(da.p, db.p, n);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto b = db.get();
         for (int i = 0; i < n; ++i)
             for (int j = 0; j < n; ++j) ok &= b[j * n + i] == a[i * n + j];
@@ -222,7 +222,7 @@ int main() {
         for (int i = 0; i < n; ++i) a[i] = (int)(rnd() % 100) - 50;
         Dev<int> da(a), o(n);
         scan<<<1, n, 2 * n * 4>>>(da.p, o.p, n);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto r = o.get();
         int s = 0;
         for (int i = 0; i < n; ++i) {
@@ -237,7 +237,7 @@ int main() {
         Dev<float> da(a), db(n);
         void* args[] = {&da.p, &db.p, &n, &it};
         cudaError_t e = cudaLaunchCooperativeKernel((void*)jacobi, 8, 128, args, 0, 0);
-        bool ok = e == cudaSuccess && cudaOk();
+        bool ok = e == cudaSuccess && cuda_ok();
         auto r = db.get();
         std::vector<float> b(n);
         for (int k = 0; k < it; ++k) {
@@ -253,7 +253,7 @@ int main() {
         for (int i = 0; i < 64; ++i) a[i] = i * i;
         Dev<int> da(a), o(64);
         tiles<<<1, 64>>>(da.p, o.p);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto r = o.get();
         for (int i = 0; i < 64; ++i) {
             int s = 0, c = 0;
@@ -271,7 +271,7 @@ int main() {
         Dev<float> dx(x), dl(R), dg(R * V);
         Dev<int> dt(t);
         xent<<<R, 256>>>(dx.p, dt.p, dl.p, dg.p, V);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto L = dl.get();
         auto G = dg.get();
         double w = 0;

@@ -74,7 +74,7 @@ int main() {
 #define RUN(f)                                                                    \
     {                                                                             \
         k_##f<<<n / 128, 128>>>(da.p, o.p, n);                                    \
-        bool ok = cudaOk();                                                       \
+        bool ok = cuda_ok();                                                       \
         auto r = o.get();                                                         \
         for (int i = 0; i < n; ++i)                                               \
             if (!close(r[i], f(a[i]), 3e-6) &&                                    \
@@ -89,7 +89,7 @@ int main() {
 #define RUN2(f)                                                                     \
     {                                                                               \
         k_##f<<<n / 128, 128>>>(da.p, db.p, o.p, n);                                \
-        bool ok = cudaOk();                                                         \
+        bool ok = cuda_ok();                                                         \
         auto r = o.get();                                                           \
         for (int i = 0; i < n; ++i)                                                 \
             if (!close(r[i], f(a[i], b[i]), 3e-6)) {                                \
@@ -103,7 +103,7 @@ int main() {
     FUNCS2(RUN2)
     Dev<double> dd(n);
     k_double<<<n / 128, 128>>>(da.p, dd.p, n);
-    bool ok = cudaOk();
+    bool ok = cuda_ok();
     auto d = dd.get();
     for (int i = 10; i < n; ++i) {
         double x = a[i], w = exp(x) + log(fabs(x) + 1e-3) * sin(x) / (1 + x * x) +
@@ -116,7 +116,7 @@ int main() {
     }
     check(ok, "double functions");
     k_half<<<n / 128, 128>>>(da.p, o.p, n);
-    ok = cudaOk();
+    ok = cuda_ok();
     auto r = o.get();
     for (int i = 400; i < n; ++i)
         if (fabsf(a[i]) < 4) {

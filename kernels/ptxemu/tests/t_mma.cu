@@ -117,7 +117,7 @@ void mm(const char* name, K k, int M, int Kd, std::function<E(float)> mk, double
     Dev<E> a(A), b(B);
     Dev<R> c(C), d(M * 8);
     k<<<1, 32>>>(a.p, b.p, c.p, d.p);
-    bool ok = cudaOk();
+    bool ok = cuda_ok();
     auto D = d.get();
     for (int i = 0; i < M; ++i)
         for (int j = 0; j < 8; ++j) {
@@ -193,7 +193,7 @@ int main() {
     Dev<u16> di(in), ds(256), d2(64);
     Dev<u32> dout(224);
     matrices<<<1, 32>>>(di.p, dout.p, ds.p, d2.p);
-    bool ok = cudaOk(), ok2 = ok;
+    bool ok = cuda_ok(), ok2 = ok;
     auto r = dout.get();
     auto el = [&](int m, int row, int col) { return (u32)in[m * 64 + row * 8 + col]; };
     for (int l = 0; l < 32; ++l) {

@@ -30,7 +30,7 @@ __global__ void generic(const int* g, int* o, bool* sp) {
         sp[3] = __isShared(g);
     }
 }
-__global__ void vecAtom(float* f, __nv_bfloat16* b, unsigned short* h, ulonglong2* w) {
+__global__ void vector_atomics(float* f, __nv_bfloat16* b, unsigned short* h, ulonglong2* w) {
     float a, c;
     asm volatile("atom.global.add.v2.f32 {%0, %1}, [%2], {%3, %4};"
                  : "=f"(a), "=f"(c)
@@ -93,7 +93,7 @@ __global__ void early(int* o, int n) {  // whole warps leave, the rest uses warp
     if (t >= n) return;
     o[t] = __shfl_xor_sync(__activemask(), t, 1);
 }
-__global__ void dynamicIndex(float* o) {
+__global__ void dynamic_index(float* o) {
     extern __shared__ double d[];
     float* f = (float*)(d + blockDim.x);
     d[threadIdx.x] = threadIdx.x;
@@ -130,7 +130,7 @@ int main() {
         Dev<int> d(in);
         Dev<float> o(64);
         indirect<<<1, 64>>>(d.p, o.p);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto r = o.get();
         for (int t = 0; t < 64; ++t) {
             int k = in[t] % 3;
@@ -147,7 +147,7 @@ int main() {
         Dev<int> dg(g), o(64);
         Dev<bool> sp(4);
         generic<<<1, 64>>>(dg.p, o.p, sp.p);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto r = o.get();
         for (int t = 0; t < 64; ++t) {
             int s = 0;
@@ -167,8 +167,8 @@ int main() {
         Dev<unsigned short> h(std::vector<unsigned short>{100, 0});
         Dev<ulonglong2> w(std::vector<ulonglong2>{{1, 2}});
         cudaMemset(b.p, 0, 4);
-        vecAtom<<<1, 64>>>(f.p, b.p, h.p, w.p);
-        bool ok = cudaOk();
+        vector_atomics<<<1, 64>>>(f.p, b.p, h.p, w.p);
+        bool ok = cuda_ok();
         auto r = f.get();
         check(ok && r[0] == 64 && r[1] == 128 && r[4] == 64 && r[7] == 256 &&
                   __bfloat162float(b.get()[0]) == 64 && h.get()[0] == 164 && w.get()[0].x == 7 &&
@@ -180,7 +180,7 @@ int main() {
         for (auto& v : in) v = (int)rnd();
         Dev<int> d(in), o(64);
         table<<<1, 64>>>(d.p, o.p);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto r = o.get();
         for (int t = 0; t < 64; ++t) ok &= r[t] == (in[t] & 3) * 11 + 10;
         check(ok, "brx.idx");
@@ -190,7 +190,7 @@ int main() {
         Dev<float> f(in);
         Dev<u64> o(72);
         misc<<<1, 32>>>(o.p, f.p);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto r = o.get();
         for (int t = 0; t < 32; ++t) ok &= r[1 + t] == (t == 0) && r[40 + t] == 0xfull << (t & ~3);
         check(ok && r[0] == 1 && f.get()[40] == 6, "clock, elect, hints, match");
@@ -205,7 +205,7 @@ int main() {
         cudaMalloc(&d, 4);
         cudaMemcpy(d, s, 4, cudaMemcpyHostToDevice);
         say<<<1, 32>>>(7, d);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         fflush(stdout);
         dup2(keep, 1);
         char buf[200] = {};
@@ -217,13 +217,13 @@ int main() {
     {
         Dev<int> o(128);
         early<<<1, 128>>>(o.p, 64);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto r = o.get();
         for (int t = 0; t < 64; ++t) ok &= r[t] == (t ^ 1);
         check(ok, "whole warps exit early");
         Dev<float> f(50);
-        dynamicIndex<<<1, 50, 50 * 12>>>(f.p);
-        ok = cudaOk();
+        dynamic_index<<<1, 50, 50 * 12>>>(f.p);
+        ok = cuda_ok();
         auto q = f.get();
         for (int t = 0; t < 50; ++t) ok &= q[t] == (49 - t) * 2.0f;
         check(ok, "dynamic shared memory in two types");

@@ -4,7 +4,7 @@
 
 #include "common.h"
 __global__ void set(int* a, int v) { a[threadIdx.x] = v; }
-__global__ void addTo(int* a, const int* b) { a[threadIdx.x] += b[threadIdx.x]; }
+__global__ void add_to(int* a, const int* b) { a[threadIdx.x] += b[threadIdx.x]; }
 int main() {
     int *a, *b, *pin;
     cudaStream_t s, t;
@@ -38,21 +38,21 @@ int main() {
     for (int& v : h) v = 1;
     cudaMemcpyAsync(b, h, 128, cudaMemcpyHostToDevice, s);
     for (int& v : h) v = 100;  // pageable source was read at the call
-    addTo<<<1, 32, 0, s>>>(a, b);
+    add_to<<<1, 32, 0, s>>>(a, b);
     cudaMemcpyAsync(h, a, 128, cudaMemcpyDeviceToHost, s);
     check(h[4] == 10, "pageable copies");
     for (int k = 0; k < 32; ++k) pin[k] = 2;
     cudaMemcpyAsync(b, pin, 128, cudaMemcpyHostToDevice, s);
     for (int k = 0; k < 32; ++k) pin[k] = 50;  // too early
-    addTo<<<1, 32, 0, s>>>(a, b);
+    add_to<<<1, 32, 0, s>>>(a, b);
     cudaStreamSynchronize(s);
     cudaMemcpy(h, a, 128, cudaMemcpyDeviceToHost);
     check(h[4] == 60, "overwriting pinned memory under way shows");
     cudaStream_t blk;
     cudaStreamCreate(&blk);
     set<<<1, 32, 0, blk>>>(a, 3);
-    set<<<1, 32>>>(b, 4);            // legacy stream waits for blk
-    addTo<<<1, 32, 0, blk>>>(a, b);  // and blk for it
+    set<<<1, 32>>>(b, 4);             // legacy stream waits for blk
+    add_to<<<1, 32, 0, blk>>>(a, b);  // and blk for it
     cudaMemcpy(h, a, 128, cudaMemcpyDeviceToHost);
     check(h[0] == 7, "legacy stream and blocking streams");
     cudaEventRecord(e, s);

@@ -143,7 +143,7 @@ __global__ void calls(const float* x, Pair* out, const float* t) {
     if (i % 5 == 0) p = mix(p, t);
     out[i] = p;
 }
-__global__ void localArray(const u32* in, u32* out) {
+__global__ void local_array(const u32* in, u32* out) {
     u32 a[16];
     for (int k = 0; k < 16; ++k) a[k] = in[threadIdx.x * 16 + k];
     for (int r = 0; r < 16; ++r) {
@@ -155,12 +155,12 @@ __global__ void localArray(const u32* in, u32* out) {
     for (int k = 0; k < 16; ++k) s = s * 31 + a[k];
     out[threadIdx.x] = s;
 }
-__global__ void barReduce(u32* out) {
+__global__ void bar_reduce(u32* out) {
     int t = threadIdx.x;
     out[t] = __syncthreads_count(t % 3 == 0) * 4 + __syncthreads_and(t >= 0) * 2 +
              __syncthreads_or(t == 77);
 }
-__global__ void namedBarriers(u32* out) {  // two producer warps, two consumer warps
+__global__ void named_barriers(u32* out) {  // two producer warps, two consumer warps
     __shared__ u32 buf[64];
     int w = threadIdx.x / 32, t = threadIdx.x % 64;
     for (int r = 0; r < 5; ++r) {
@@ -204,7 +204,7 @@ __global__ void wide(const float4* a, const uint2* b, float4* c, u8* d, const i8
     f[i] = (i16)(e[i] - 300);
 }
 __device__ u32 flag, order_[64];
-__global__ void lastBlock(u32* out) {
+__global__ void last_block(u32* out) {
     __shared__ bool last;
     if (threadIdx.x == 0) {
         order_[blockIdx.x] = blockIdx.x * 2;
@@ -229,7 +229,7 @@ int main() {
     {
         Dev<u32> a(in), b(n * 6);
         shuffles<<<1, n>>>(a.p, b.p);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto r = b.get();
         for (int i = 0; i < n; ++i) {
             int w = i & ~31, l = i & 31;
@@ -243,7 +243,7 @@ int main() {
     {
         Dev<u32> a(in), b(n * 10);
         votes<<<1, n>>>(a.p, b.p);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto r = b.get();
         for (int i = 0; i < n; ++i) {
             int w = i & ~31;
@@ -271,7 +271,7 @@ int main() {
         dim3 g(3, 2, 2), b(8, 4, 3);
         Dev<u32> o(12 * 96 * 6);
         specials<<<g, b>>>(o.p);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto r = o.get();
         for (u32 k = 0; k < 12; ++k)
             for (u32 t = 0; t < 96; ++t) {
@@ -299,7 +299,7 @@ int main() {
         cudaMemset(h.p, 0, 4);
         cudaMemset(b.p, 0, 4);
         atomics<<<4, 128>>>(u.p, s.p, l.p, f.p, d.p, h.p, b.p, cas.p);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto r = u.get();
         u32 sum = 0, xr = 0, inc = 4, dec = 3, hist = 0;
         u64 ls = 0;
@@ -332,7 +332,7 @@ int main() {
     {
         Dev<u32> a(in), o(2 * n);
         divergent<<<2, 128>>>(a.p, o.p, n);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto r = o.get();
         std::vector<u32> st(n);
         for (int i = 0; i < n; ++i) {
@@ -354,7 +354,7 @@ int main() {
     {
         Dev<u32> l(std::vector<u32>{0}), o(std::vector<u32>{0});
         spin<<<3, 64>>>(l.p, o.p);
-        check(cudaOk() && o.get()[0] == 192, "spin lock inside a warp");
+        check(cuda_ok() && o.get()[0] == 192, "spin lock inside a warp");
     }
     {
         std::vector<float> x(64), t(8);
@@ -363,7 +363,7 @@ int main() {
         Dev<float> dx(x), dt(t);
         Dev<Pair> o(64);
         calls<<<1, 64>>>(dx.p, o.p, dt.p);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto r = o.get();
         auto po = [](float x, int k) {
             float r = 1;
@@ -387,8 +387,8 @@ int main() {
     {
         auto v = ints32(64 * 16);
         Dev<u32> a(v), o(64);
-        localArray<<<1, 64>>>(a.p, o.p);
-        bool ok = cudaOk();
+        local_array<<<1, 64>>>(a.p, o.p);
+        bool ok = cuda_ok();
         auto r = o.get();
         for (int i = 0; i < 64; ++i) {
             u32 a[16];
@@ -406,13 +406,13 @@ int main() {
     }
     {
         Dev<u32> o(100);
-        barReduce<<<1, 100>>>(o.p);
-        bool ok = cudaOk();
+        bar_reduce<<<1, 100>>>(o.p);
+        bool ok = cuda_ok();
         for (u32 v : o.get()) ok &= v == 34 * 4 + 2 + 1;
         check(ok, "barrier reductions");
         Dev<u32> q(320);
-        namedBarriers<<<1, 128>>>(q.p);
-        ok = cudaOk();
+        named_barriers<<<1, 128>>>(q.p);
+        ok = cuda_ok();
         auto r = q.get();
         for (u32 k = 0; k < 320; ++k) ok &= r[k] == (63 - k % 64) * 3 + k / 64;
         check(ok, "named barriers");
@@ -422,7 +422,7 @@ int main() {
         Dev<Big> q(std::vector<Big>{b});
         Dev<float> o(7);
         params<<<1, 1>>>(b, q.p, o.p, 200, -5);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto r = o.get();
         ok &= r[0] == 3 + 500 + 70000 + 3 + 0.5f && r[1] == 3 + 500 + 70000 + 2 + 0.5f &&
               r[2] == 200 && r[3] == -5 && r[4] == 8 && r[5] == 'e' && r[6] == 2;
@@ -445,7 +445,7 @@ int main() {
         Dev<i8> de(e);
         Dev<i16> df(64);
         wide<<<1, 64>>>(da.p, db.p, dc.p, dd.p, de.p, df.p);
-        bool ok = cudaOk();
+        bool ok = cuda_ok();
         auto c = dc.get();
         auto d = dd.get();
         auto f = df.get();
@@ -457,8 +457,8 @@ int main() {
     }
     {
         Dev<u32> o(1);
-        lastBlock<<<40, 32>>>(o.p);
-        check(cudaOk() && o.get()[0] == 40 * 39, "last block");
+        last_block<<<40, 32>>>(o.p);
+        check(cuda_ok() && o.get()[0] == 40 * 39, "last block");
     }
     return finish();
 }
