@@ -58,6 +58,7 @@ OffloadWindow Backend::execute_open_offloaded(const Tensor& part, OffloadUse use
 }
 
 void Backend::execute_close_offloaded(OffloadWindow) {}
+bool Backend::prefetch_offloaded(const Tensor&) { return false; }
 
 void* Backend::allocate_offloaded_bytes(int64_t, const std::filesystem::path&) { return nullptr; }
 void Backend::free_offloaded_bytes(void*, int64_t) noexcept {}

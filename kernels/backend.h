@@ -107,6 +107,10 @@ class Backend {
     /// windows may be open at once.
     OffloadWindow open_offloaded(const Tensor& part, OffloadUse use);
     void close_offloaded(OffloadWindow window);
+    /// Begins to bring a part within reach, beside whatever the compute stream does, for a window
+    /// of exactly that part to open without waiting. A hint, which changes no content; may be
+    /// repeated. False where nothing more can be held ready.
+    virtual bool prefetch_offloaded(const Tensor& part);
 
     /// Copies between tensors of equal type and size on this device, in order on `stream`.
     void copy(const Tensor& destination, const Tensor& source, Stream stream);

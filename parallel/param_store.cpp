@@ -16,6 +16,10 @@ constexpr int64_t kPieceElements = int64_t{1} << 20;
 /// The rows of OptimizerRows.
 enum OptimizerRow { kFirstMoment, kSecondMoment, kMaster };
 
+/// What an update changes in offloaded memory, in the order in which it opens it.
+constexpr ParamState kUpdatedStates[] = {ParamState::master, ParamState::first_moment,
+                                         ParamState::second_moment};
+
 /// One rank's first bad gradient, sent as bytes: unit -1 when it has none.
 struct BadElement {
     int64_t unit = kNone;
@@ -76,6 +80,38 @@ void ParamStore::begin_round(int num_active, int64_t step) {
     num_active_ = num_active;
     step_ = step;
     gathered_.set_step(step);
+    prefetch_optimizer_state();
+}
+
+/// Calls function(piece, whether weights of it decay) for the pieces in which a unit's rows are
+/// updated, in that order.
+template <typename Function>
+void ParamStore::each_updated_piece(int unit, Function&& function) const {
+    const Range range = sharding_.optimizer_range(unit_size(unit));
+    const int64_t decayed_end = layout_.units()[static_cast<size_t>(unit)].decayed_end;
+    for (const Range piece : optimizer_.pieces(intersect(range, {0, decayed_end}))) {
+        function(piece, true);
+    }
+    for (const Range piece : optimizer_.pieces(intersect(range, {decayed_end, unit_size(unit)}))) {
+        function(piece, false);
+    }
+}
+
+/// Has what the update opens first on its way while forward and backward run: no gradient changes
+/// it.
+void ParamStore::prefetch_optimizer_state() {
+    bool has_room = optimizer_.offloaded();
+    for (int unit = 0; unit < layout_.num_units() && has_room; ++unit) {
+        each_updated_piece(unit, [&](Range piece, bool) {
+            for (const ParamState state : kUpdatedStates) {
+                const Held here = held(unit, state);
+                if (has_room && here.offloaded) {
+                    has_room =
+                        backend_.prefetch_offloaded(slice(here.row, piece, here.range.begin));
+                }
+            }
+        });
+    }
 }
 
 Tensor ParamStore::gradients(int unit) {
@@ -180,15 +216,9 @@ void ParamStore::update(const OptimizerStep& step) {
     for (int unit = 0; unit < layout_.num_units(); ++unit) {
         backend_.label("optimizer", layout_.units()[static_cast<size_t>(unit)].name);
         const Buffer gradient = reducer_->take(unit, step_);
-        const Range range = sharding_.optimizer_range(unit_size(unit));
-        const int64_t decayed_end = layout_.units()[static_cast<size_t>(unit)].decayed_end;
-        for (const Range piece : optimizer_.pieces(intersect(range, {0, decayed_end}))) {
-            update_range(unit, gradient, piece, step);
-        }
-        for (const Range piece :
-             optimizer_.pieces(intersect(range, {decayed_end, unit_size(unit)}))) {
-            update_range(unit, gradient, piece, undecayed);
-        }
+        each_updated_piece(unit, [&](Range piece, bool decays) {
+            update_range(unit, gradient, piece, decays ? step : undecayed);
+        });
         gathered_.refresh(unit);
     }
 }

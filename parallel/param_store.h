@@ -94,6 +94,9 @@ class ParamStore final : public ParamAccess {
     OffloadWindow open(int unit, ParamState state, Range range);
     void close(OffloadWindow window);
     void zero_padding(int unit, const Tensor& gradient);
+    void prefetch_optimizer_state();
+    template <typename Function>
+    void each_updated_piece(int unit, Function&& function) const;
     void update_range(int unit, const Tensor& gradient, Range range, const OptimizerStep& step);
     std::vector<float> read(const Tensor& row);
 

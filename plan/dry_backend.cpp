@@ -197,57 +197,62 @@ void DryBackend::execute_copy_to_host(void* destination, const Tensor& source) {
     synchronize(Stream::compute);
 }
 
-/// The closed slot that was used longest ago, or a new one while there are few, or all are open.
-DryBackend::OffloadSlot& DryBackend::take_slot(int64_t bytes) {
-    const size_t count = slots_.size();
-    size_t chosen = count;
-    for (size_t i = 0; i < count && count >= target_.offload_slots() && chosen == count; ++i) {
-        const size_t candidate = (next_slot_ + i) % count;
-        chosen = slots_[candidate].is_open ? count : candidate;
-    }
-    if (chosen == count) {
-        slots_.emplace_back();
-    }
-    next_slot_ = chosen + 1;
-    OffloadSlot& slot = slots_[chosen];
-    if (slot.memory.tensor().bytes() < bytes) {
+DryBackend::OffloadSlot& DryBackend::fill_slot(const Tensor& part) {
+    OffloadSlot& slot = slots_.take();
+    if (slot.memory.tensor().bytes() < part.bytes()) {
         slot.memory.reset();
-        slot.memory = allocate({(bytes + 3) / 4}, DType::f32, MemoryCategory::workspace);
+        slot.memory = allocate({(part.bytes() + 3) / 4}, DType::f32, MemoryCategory::workspace);
     }
+    fill_s_ = std::max({fill_s_, slot.free_s, host_s_}) +
+              speed_.host_seconds(static_cast<double>(part.bytes()));
+    slot.filled_s = slot.free_s = fill_s_;
     return slot;
 }
 
 OffloadWindow DryBackend::execute_open_offloaded(const Tensor& part, OffloadUse use) {
     const double seconds = speed_.host_seconds(static_cast<double>(part.bytes()));
-    if (target_.offload_slots() == 0) {
+    if (!target_.stages_offloaded()) {
         occupy("open_offloaded", Stream::compute, seconds, seconds);
         return Backend::execute_open_offloaded(part, use);
     }
     if (part.size() == 0) {
         return {.part = part, .use = use, .tensor = part, .staging = {}};
     }
-    OffloadSlot& slot = take_slot(part.bytes());
+    OffloadSlot* const ready = slots_.prefetched(part);
+    OffloadSlot& slot = ready != nullptr ? *ready : fill_slot(part);
+    slot.prefetched = Tensor();
     slot.is_open = true;
-    fill_s_ = std::max({fill_s_, slot.free_s, host_s_}) + seconds;
-    clock(Stream::compute) = std::max(clock(Stream::compute), fill_s_);
+    clock(Stream::compute) = std::max(clock(Stream::compute), slot.filled_s);
     return {.part = part,
             .use = use,
             .tensor = Tensor(slot.memory.tensor().data(), part.dtype(), part.shape()),
             .staging = {}};
 }
 
+bool DryBackend::prefetch_offloaded(const Tensor& part) {
+    if (!target_.stages_offloaded()) {
+        return false;
+    }
+    if (part.size() == 0 || slots_.prefetched(part) != nullptr) {
+        return true;
+    }
+    if (!slots_.has_spare()) {
+        return false;
+    }
+    fill_slot(part).prefetched = part;
+    return true;
+}
+
 void DryBackend::execute_close_offloaded(OffloadWindow window) {
     const double seconds = speed_.host_seconds(static_cast<double>(window.part.bytes()));
     const bool changed = window.use == OffloadUse::change;
-    if (target_.offload_slots() == 0) {
+    if (!target_.stages_offloaded()) {
         occupy("close_offloaded", Stream::compute, changed ? seconds : 0.0,
                changed ? seconds : 0.0);
         return;
     }
-    const auto slot = std::find_if(slots_.begin(), slots_.end(), [&](const OffloadSlot& one) {
-        return one.is_open && one.memory.tensor().data() == window.tensor.data();
-    });
-    if (slot == slots_.end()) {
+    OffloadSlot* const slot = slots_.open_at(window.tensor.data());
+    if (slot == nullptr) {
         return;  // an empty part
     }
     slot->is_open = false;

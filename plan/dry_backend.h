@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/offload_slots.h"
 #include "plan/device_speed.h"
 #include "plan/dry_record.h"
 #include "plan/dry_target.h"
@@ -31,6 +32,7 @@ class DryBackend final : public Backend {
 
     const DeviceInfo& device() const override { return device_; }
 
+    bool prefetch_offloaded(const Tensor& part) override;
     Event record(Stream stream) override;
     double exposed_communication_s() const override { return totals_.exposed_s; }
     void label(const char* phase, std::string_view unit) override;
@@ -82,13 +84,12 @@ class DryBackend final : public Backend {
     static constexpr uintptr_t kAlignment = 256;
 
     /// Device memory that offloaded memory passes through.
-    struct OffloadSlot {
-        Buffer memory;
-        double free_s = 0.0;  ///< when what was closed last needs it no more
-        bool is_open = false;
+    struct OffloadSlot : cuda::OffloadSlot {
+        double filled_s = 0.0;
+        double free_s = 0.0;  ///< when what came last needs it no more
     };
 
-    OffloadSlot& take_slot(int64_t bytes);
+    OffloadSlot& fill_slot(const Tensor& part);
     void* take_address(int64_t bytes);
     void end_allocation(void* data) noexcept;
     void host_waits_until(double time_s, bool for_communication);
@@ -117,8 +118,7 @@ class DryBackend final : public Backend {
     uintptr_t next_address_ = kFirstAddress;
     uintptr_t last_address_ = 0;  ///< of the allocation that memory_changed tells of next
     std::unordered_map<uintptr_t, size_t> living_;  ///< address to index in record_.allocations
-    std::vector<OffloadSlot> slots_;
-    size_t next_slot_ = 0;
+    cuda::OffloadSlots<OffloadSlot> slots_;
 };
 
 }  // namespace lathe

@@ -9,7 +9,7 @@ class CpuTarget final : public DryTarget {
   public:
     explicit CpuTarget(int threads) : backend_(make_cpu_backend(threads)) {}
 
-    size_t offload_slots() const override { return 0; }
+    bool stages_offloaded() const override { return false; }
 
 #define LATHE_WORKSPACE(Operation)                                \
     int64_t workspace_bytes(const Operation& op) const override { \
@@ -26,7 +26,7 @@ class CudaTarget final : public DryTarget {
   public:
     explicit CudaTarget(const cuda::DeviceProfile& profile) : profile_(profile) {}
 
-    size_t offload_slots() const override { return 9; }
+    bool stages_offloaded() const override { return true; }
 
 #define LATHE_WORKSPACE(Operation)                                \
     int64_t workspace_bytes(const Operation& op) const override { \

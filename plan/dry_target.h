@@ -12,9 +12,9 @@ class DryTarget {
   public:
     virtual ~DryTarget() = default;
 
-    /// Staging buffers through which offloaded memory is reached, taken in turn; 0: it is reached
-    /// where it lies.
-    virtual size_t offload_slots() const = 0;
+    /// Whether offloaded memory is reached through slots of the device's memory, as
+    /// kernels/cuda/offload_staging.h does it, or where it lies.
+    virtual bool stages_offloaded() const = 0;
 
 #define LATHE_DECLARE_WORKSPACE(Operation) \
     virtual int64_t workspace_bytes(const Operation& op) const = 0;

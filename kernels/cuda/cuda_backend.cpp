@@ -119,6 +119,8 @@ OffloadWindow CudaBackend::execute_open_offloaded(const Tensor& part, OffloadUse
 
 void CudaBackend::execute_close_offloaded(OffloadWindow window) { staging_->close(window); }
 
+bool CudaBackend::prefetch_offloaded(const Tensor& part) { return staging_->prefetch(part); }
+
 void CudaBackend::execute_copy(const Tensor& destination, const Tensor& source, Stream stream) {
     LATHE_CHECK(destination.dtype() == source.dtype() && destination.size() == source.size(),
                 "copy: {} of {} to {} of {}", source.shape().text(), name_of(source.dtype()),

@@ -1,14 +1,9 @@
 #include "kernels/cuda/offload_staging.h"
 
-#include <algorithm>
 #include <cstdint>
 
 namespace lathe::cuda {
 namespace {
-
-/// Three rows are open at once (master weights and two moments): while one lot is worked on, the
-/// next is filled and the one before is written back.
-constexpr size_t kSlots = 9;
 
 bool overlap(const Tensor& a, const Tensor& b) {
     const auto begin = [](const Tensor& x) { return reinterpret_cast<uintptr_t>(x.data()); };
@@ -24,36 +19,46 @@ OffloadWindow OffloadStaging::open(const Tensor& part, OffloadUse use) {
     if (part.size() == 0) {
         return {.part = part, .use = use, .tensor = part, .staging = {}};
     }
-    Slot& slot = take_slot(part.bytes());
-    CUDA_CHECK(cudaStreamWaitEvent(fill_.get(), slot.free.get(), 0));
-    wait_for_written(part);
-    slot.written_back = Tensor();  // later fills come after this one, which has waited for it
-    void* const data = slot.memory.tensor().data();
-    CUDA_CHECK(cudaMemcpyAsync(data, part.data(), size_in_bytes(part), cudaMemcpyHostToDevice,
-                               fill_.get()));
-    CUDA_CHECK(cudaEventRecord(slot.filled.get(), fill_.get()));
+    Slot* const ready = slots_.prefetched(part);
+    Slot& slot = ready != nullptr ? *ready : fill(part);
     CUDA_CHECK(cudaStreamWaitEvent(compute_, slot.filled.get(), 0));
+    slot.prefetched = Tensor();
     slot.is_open = true;
     return {.part = part,
             .use = use,
-            .tensor = Tensor(data, part.dtype(), part.shape()),
+            .tensor = Tensor(slot.memory.tensor().data(), part.dtype(), part.shape()),
             .staging = {}};
+}
+
+bool OffloadStaging::prefetch(const Tensor& part) {
+    if (part.size() == 0 || slots_.prefetched(part) != nullptr) {
+        return true;
+    }
+    if (!slots_.has_spare()) {
+        return false;
+    }
+    fill(part).prefetched = part;
+    return true;
 }
 
 void OffloadStaging::close(const OffloadWindow& window) {
     if (window.part.size() == 0) {
         return;
     }
-    const auto slot = std::find_if(slots_.begin(), slots_.end(), [&](const Slot& one) {
-        return one.is_open && one.memory.tensor().data() == window.tensor.data();
-    });
-    LATHE_CHECK(slot != slots_.end(), "a window of offloaded memory is closed that was not open");
+    Slot* const slot = slots_.open_at(window.tensor.data());
+    LATHE_CHECK(slot != nullptr, "a window of offloaded memory is closed that was not open");
     slot->is_open = false;
     CUDA_CHECK(cudaEventRecord(slot->free.get(), compute_));
     if (window.use == OffloadUse::read) {
         return;
     }
     CUDA_CHECK(cudaStreamWaitEvent(write_back_.get(), slot->free.get(), 0));
+    for (Slot& other : slots_) {  // what was prefetched of it is out of date
+        if (other.prefetched && overlap(other.prefetched, window.part)) {
+            CUDA_CHECK(cudaStreamWaitEvent(write_back_.get(), other.filled.get(), 0));
+            other.prefetched = Tensor();
+        }
+    }
     CUDA_CHECK(cudaMemcpyAsync(window.part.data(), window.tensor.data(), size_in_bytes(window.part),
                                cudaMemcpyDeviceToHost, write_back_.get()));
     CUDA_CHECK(cudaEventRecord(slot->free.get(), write_back_.get()));
@@ -63,24 +68,23 @@ void OffloadStaging::close(const OffloadWindow& window) {
 void OffloadStaging::synchronize() noexcept {
     static_cast<void>(cudaStreamSynchronize(fill_.get()));
     static_cast<void>(cudaStreamSynchronize(write_back_.get()));
+    for (Slot& slot : slots_) {
+        slot.prefetched = slot.written_back = Tensor();
+    }
 }
 
-/// The closed slot that was used longest ago, or a new one while there are few, or all are open.
-OffloadStaging::Slot& OffloadStaging::take_slot(int64_t bytes) {
-    const size_t count = slots_.size();
-    size_t chosen = count;
-    for (size_t i = 0; i < count && count >= kSlots && chosen == count; ++i) {
-        const size_t candidate = (next_ + i) % count;
-        chosen = slots_[candidate].is_open ? count : candidate;
+OffloadStaging::Slot& OffloadStaging::fill(const Tensor& part) {
+    Slot& slot = slots_.take();
+    if (slot.memory.tensor().bytes() < part.bytes()) {
+        resize(slot, part.bytes());
     }
-    if (chosen == count) {
-        slots_.emplace_back();
-    }
-    next_ = chosen + 1;
-    Slot& slot = slots_[chosen];
-    if (slot.memory.tensor().bytes() < bytes) {
-        resize(slot, bytes);
-    }
+    CUDA_CHECK(cudaStreamWaitEvent(fill_.get(), slot.free.get(), 0));
+    wait_for_written(part);
+    slot.written_back = Tensor();  // later fills come after this one, which has waited for it
+    CUDA_CHECK(cudaMemcpyAsync(slot.memory.tensor().data(), part.data(), size_in_bytes(part),
+                               cudaMemcpyHostToDevice, fill_.get()));
+    CUDA_CHECK(cudaEventRecord(slot.filled.get(), fill_.get()));
+    CUDA_CHECK(cudaEventRecord(slot.free.get(), fill_.get()));  // should nobody open it
     return slot;
 }
 

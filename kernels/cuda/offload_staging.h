@@ -3,10 +3,9 @@
 // the bus work while kernels run.
 #pragma once
 
-#include <vector>
-
 #include "kernels/backend.h"
 #include "kernels/cuda/handles.h"
+#include "kernels/cuda/offload_slots.h"
 
 namespace lathe::cuda {
 
@@ -19,19 +18,19 @@ class OffloadStaging {
     OffloadWindow open(const Tensor& part, OffloadUse use);
     /// In order with the compute stream; returns at once.
     void close(const OffloadWindow& window);
-    /// Blocks until all that was closed is in host memory.
+    /// Begins to fill a free slot, for `open` to find; false where there is none.
+    bool prefetch(const Tensor& part);
+    /// Blocks until all that was closed is in host memory; forgets what was prefetched.
     void synchronize() noexcept;
 
   private:
-    struct Slot {
-        Buffer memory;
+    struct Slot : OffloadSlot {
         OwnedEvent filled = make_event();
-        OwnedEvent free = make_event();  ///< when what was closed last needs the slot no more
+        OwnedEvent free = make_event();  ///< when what came last needs the slot no more
         Tensor written_back;             ///< what `free` also says is in host memory again
-        bool is_open = false;
     };
 
-    Slot& take_slot(int64_t bytes);
+    Slot& fill(const Tensor& part);
     void resize(Slot& slot, int64_t bytes);
     void wait_for_written(const Tensor& part);
 
@@ -39,8 +38,7 @@ class OffloadStaging {
     cudaStream_t compute_;
     OwnedStream fill_ = make_stream();
     OwnedStream write_back_ = make_stream();
-    std::vector<Slot> slots_;
-    size_t next_ = 0;
+    OffloadSlots<Slot> slots_;
 };
 
 }  // namespace lathe::cuda

@@ -1,4 +1,5 @@
 // Offloaded memory of the CUDA backend: windows on pinned host memory, several at once.
+#include <cuda_runtime.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -106,6 +107,58 @@ TEST_F(CudaOffload, ReadingWritesNothingBack) {
     backend_->fill_zero(window.tensor, Stream::compute);
     backend_->close_offloaded(std::move(window));
     EXPECT_TRUE(read(row, 1000) == expected(1000, 5.0F));
+}
+
+/// The host reaches pinned memory: what it writes there after the part was prefetched comes too
+/// late for the window.
+TEST_F(CudaOffload, WhatWasPrefetchedIsThereBeforeItsWindowOpens) {
+    const Buffer row = make_row(4000);
+    fill(row, 1000, 1.0F, 0);
+    const Tensor part = row.tensor().slice(1000, 2000);
+    EXPECT_TRUE(backend_->prefetch_offloaded(part));
+    EXPECT_TRUE(backend_->prefetch_offloaded(part)) << "asked for once more";
+    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    std::fill_n(static_cast<float*>(part.data()), 1000, -1.0F);
+    EXPECT_EQ(read(part, 1000), expected(1000, 1001.0F));
+    EXPECT_EQ(read(part, 1000), std::vector<float>(1000, -1.0F)) << "it is opened once";
+}
+
+TEST_F(CudaOffload, NineWindowsAreHeldReady) {
+    const Buffer row = make_row(10'000);
+    fill(row, 1000, 3.0F, 0);
+    for (int round = 0; round < 2; ++round) {
+        for (int64_t i = 0; i < 10; ++i) {
+            EXPECT_EQ(backend_->prefetch_offloaded(row.tensor().slice(1000 * i, 1000 * (i + 1))),
+                      i < 9)
+                << i;
+        }
+        // Of another size: other windows are made room for, and none is mistaken for another.
+        EXPECT_EQ(read(row, round == 0 ? 700 : 1000), expected(10'000, 3.0F));
+    }
+}
+
+/// The change is closed after the part was prefetched, the prefetched copy opened after it.
+TEST_F(CudaOffload, AChangeIsNotHiddenByWhatWasPrefetchedBefore) {
+    const Buffer row = make_row(30'000);
+    fill(row, 10'000, 0.0F, 0);
+    for (int round = 1; round < 20; ++round) {
+        const auto offset = static_cast<float>(round);
+        for (int64_t begin = 0; begin < 30'000; begin += 5000) {
+            ASSERT_TRUE(backend_->prefetch_offloaded(row.tensor().slice(begin, begin + 5000)));
+        }
+        fill(row, 10'000, offset, round % 3 == 0 ? 2 : 0);
+        ASSERT_TRUE(read(row, 5000) == expected(30'000, offset)) << round;
+    }
+}
+
+TEST_F(CudaOffload, MemoryThatIsGivenBackTakesWhatWasPrefetchedAlong) {
+    for (int round = 0; round < 3; ++round) {
+        const auto offset = static_cast<float>(round);
+        const Buffer row = make_row(5000);
+        fill(row, 5000, offset, 0);
+        EXPECT_EQ(read(row, 5000), expected(5000, offset));
+        EXPECT_TRUE(backend_->prefetch_offloaded(row));
+    }
 }
 
 TEST_F(CudaOffload, IsCountedBesideTheDevicesMemory) {

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <vector>
 
+#include "parallel/param_store.h"
+#include "parallel/single_communicator.h"
 #include "tests/plan/plans.h"
 
 namespace lathe::testing {
@@ -72,6 +74,46 @@ TEST(DryBackend, StreamsOfACpuShareItsCores) {
     EXPECT_NEAR(dry.backend.now_s(), 1e-3, 1e-12) << "its 2 ms of one core are missing elsewhere";
     dry.backend.synchronize(Stream::communication);
     EXPECT_NEAR(dry.backend.now_s(), 2.5e-3, 1e-12);
+}
+
+/// The host waits for what the backward leaves before it opens windows, as it does for the norm.
+TEST(DryBackend, WhatIsPrefetchedIsOnItsWayBesideComputing) {
+    for (const bool prefetches : {false, true}) {
+        Dry dry(plain_gpu());
+        const Buffer row = dry.backend.allocate_offloaded({250000}, DType::f32, "");
+        EXPECT_TRUE(!prefetches || dry.backend.prefetch_offloaded(row));
+        dry.two_milliseconds(Stream::compute);
+        dry.backend.synchronize(Stream::compute);
+        OffloadWindow window = dry.backend.open_offloaded(row, OffloadUse::change);
+        dry.two_milliseconds(Stream::compute);
+        dry.backend.close_offloaded(std::move(window));
+        dry.backend.synchronize(Stream::compute);
+        EXPECT_NEAR(dry.backend.now_s(), prefetches ? 4e-3 : 5e-3, 1e-12);
+    }
+}
+
+/// All slots are asked for when a round of micro-batches begins, so before its backward.
+TEST(DryBackend, TheFirstWindowsOfAnUpdateAreOnTheirWayBeforeTheBackward) {
+    const RunConfig run = small_llama();
+    ParallelConfig config;
+    config.offload = Offload::optimizer;
+    Dry dry(plain_gpu());
+    const ParamLayout layout(run.model);
+    const auto world = make_single_communicator();
+    ProcessGroups groups(*world, config);
+    ParamStore params(layout, dry.backend, groups, DType::bf16, config);
+    const auto has_room = [&] {
+        return dry.backend.prefetch_offloaded(Tensor(&dry, DType::f32, {1}));
+    };
+    params.begin_round(1, 1);
+    EXPECT_FALSE(has_room());
+    for (int unit = 0; unit < layout.num_units(); ++unit) {
+        params.gradients(unit);
+        params.gradients_ready(unit);
+    }
+    params.squared_gradient_norm();
+    params.update({});
+    EXPECT_TRUE(has_room()) << "the update has used them";
 }
 
 TEST(DryBackend, WithoutOverlapCommunicationIsInLine) {
