@@ -154,6 +154,31 @@ TEST_F(CudaTraining, TwentyStepsFollowTheCpuWithinRounding) {
     }
 }
 
+/// NCCL's own reductions, of what each rank has summed: other roundings than the ordered sum's, of
+/// the size that f32 itself has.
+TEST_F(CudaTraining, NativeReductionFollowsTheOrderedOneWithinRounding) {
+    constexpr int64_t kSteps = 4;
+    const Options six = {"--global-batch", "6", "--dtype"};
+    const auto with = [&](Options more) {
+        more.insert(more.begin(), six.begin(), six.end());
+        return more;
+    };
+    run_on_cpu("f32", kSteps, with({"f32"}));
+    run_on_cpu("bf16", kSteps, with({"bf16"}));
+    const double rounding =
+        distance(loss_values(folder_ / "f32"), loss_values(folder_ / "bf16")) / 256;
+    run(2, "ordered", kSteps, with({"f32"}));
+    for (const char* stage : {"0", "3"}) {
+        const std::string name = std::string("native-") + stage;
+        run(2, name, kSteps, with({"f32", "--reduction", "native", "--zero-stage", stage}));
+        EXPECT_LT(distance(loss_values(folder_ / "ordered"), loss_values(folder_ / name)),
+                  2 * rounding)
+            << stage;
+        EXPECT_NE(weights_of(folder_ / name, kSteps), weights_of(folder_ / "ordered", kSteps))
+            << "the sums were made in the same order";
+    }
+}
+
 TEST_F(CudaTraining, TheLayoutChangesNoBit) {
     constexpr int64_t kSteps = 2;
     run(1, "one", kSteps, {"--dtype", "bf16"});
