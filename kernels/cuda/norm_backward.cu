@@ -108,18 +108,20 @@ struct ResidentRows {
         }
     }
 
-    /// `shared` is memory for a whole row: each weight is read once, element by
-    /// element, as a parameter may start anywhere.
-    __device__ __forceinline__ ResidentRows(const Rows<T>& rows, float* shared)
+    /// `memory` has room for a whole row: each weight is read once, element by
+    /// element, as a parameter may start anywhere, then by packs.
+    __device__ __forceinline__ ResidentRows(const Rows<T>& rows, float* memory)
         : op(rows), weight{}, d_weight{}, d_bias{} {
+        T* shared = reinterpret_cast<T*>(memory);
         for (int column = static_cast<int>(threadIdx.x); column < op.columns; column += kThreads) {
-            shared[column] = to_float(op.weight[column]);
+            shared[column] = op.weight[column];
         }
         __syncthreads();
         each_pack([&](int i, int pack) {
+            const Pack<T> loaded = Pack<T>::load(shared + pack * kSize);
 #pragma unroll
             for (int j = 0; j < kSize; ++j) {
-                weight[i * kSize + j] = shared[pack * kSize + j];
+                weight[i * kSize + j] = to_float(loaded.values[j]);
             }
         });
         __syncthreads();
@@ -221,7 +223,7 @@ __global__ void __launch_bounds__(ResidentRows<T, kRowThreads, kElements>::kThre
     constexpr bool kPrefetches = sizeof(T) == 2;
     // The weights; then a row's sums by warp, twice; or, at the end, the warps'
     // sums of columns.
-    __shared__ float shared[kGroups * kRowThreads * kElements];
+    __shared__ __align__(16) float shared[kGroups * kRowThreads * kElements];
     Resident rows(op, shared);
     const int64_t chunk = blockIdx.x;
     const int64_t end = (chunk + 1) * op.rows / partials.chunks;

@@ -35,6 +35,28 @@ __device__ __forceinline__ void rotate(float& u, float& v, float cosine, float s
     u = rotated;
 }
 
+/// Where a block keeps the i-th 16 bytes of its rows' angles, so that lanes that take every other
+/// one meet no bank conflict.
+__device__ __forceinline__ int angle_place(int i) { return i ^ ((i >> 3 ^ i >> 4) & 1); }
+
+/// kSize angles from the element `first` on.
+template <bool kWhole, int kSize>
+__device__ __forceinline__ void load_angles(const float* from, int first, float (&angles)[kSize]) {
+    if constexpr (kWhole) {
+        constexpr int kFloats = Pack<float>::kSize;
+#pragma unroll
+        for (int i = 0; i < kSize / kFloats; ++i) {
+            const auto pack = Pack<float>::load(from + angle_place(first / kFloats + i) * kFloats);
+#pragma unroll
+            for (int j = 0; j < kFloats; ++j) {
+                angles[i * kFloats + j] = pack.values[j];
+            }
+        }
+    } else {
+        angles[0] = from[first];
+    }
+}
+
 /// Turns this thread's elements of heads [first, end); `head` is where they begin in head 0.
 template <typename T, bool kWhole, int kSize>
 __device__ __forceinline__ void rotate_heads(const Rotation<T>& op, T* head_0, int first, int end,
@@ -74,7 +96,7 @@ __device__ __forceinline__ void rotate_heads(const Rotation<T>& op, T* head_0, i
 template <typename T, bool kWhole>
 __global__ void __launch_bounds__(kThreads) rotary_kernel(Rotation<T> op) {
     constexpr int kSize = kWhole ? Pack<T>::kSize : 1;
-    __shared__ float shared[kWhole ? kMaxAngles : 1];
+    __shared__ __align__(16) float shared[kWhole ? kMaxAngles : 1];
     const int thread = static_cast<int>(threadIdx.x);
     const int packs = op.head_size / 2 / kSize;
     const int64_t first_row = static_cast<int64_t>(blockIdx.x) * op.rows_per_block;
@@ -84,7 +106,7 @@ __global__ void __launch_bounds__(kThreads) rotary_kernel(Rotation<T> op) {
         for (int i = thread; i < op.rows_per_block * per_row; i += kThreads) {
             const int64_t position = (first_row + i / per_row) % op.time;
             Pack<float>::load(op.table + position * op.head_size + i % per_row * kFloats)
-                .store(shared + i * kFloats);
+                .store(shared + angle_place(i) * kFloats);
         }
         __syncthreads();
     }
@@ -95,15 +117,15 @@ __global__ void __launch_bounds__(kThreads) rotary_kernel(Rotation<T> op) {
         return;
     }
     const int column = thread % packs * kSize;
-    const float* angles =
-        kWhole ? shared + row_of_block * op.head_size : op.table + row % op.time * op.head_size;
+    const float* angles = kWhole ? shared : op.table + row % op.time * op.head_size;
+    const int first_angle = (kWhole ? row_of_block * op.head_size : 0) + column;
     float cosine[kSize];
     float sine[kSize];
+    load_angles<kWhole>(angles, first_angle, cosine);
+    load_angles<kWhole>(angles, first_angle + op.head_size / 2, sine);
 #pragma unroll
     for (int j = 0; j < kSize; ++j) {
-        const float s = angles[op.head_size / 2 + column + j];
-        cosine[j] = angles[column + j];
-        sine[j] = op.inverse ? -s : s;
+        sine[j] = op.inverse ? -sine[j] : sine[j];
     }
     const int first = static_cast<int>(blockIdx.y) * op.heads_per_group;
     rotate_heads<T, kWhole>(op, op.qkv + row * op.columns + column, first,
