@@ -149,12 +149,6 @@ std::optional<Counters> count(const TrafficCase& traffic) {
     return counters;
 }
 
-/// Every tensor once. A cost counts logits twice, since the CPU reads them so.
-double least_bytes(const TrafficCase& c) {
-    const double logits = static_cast<double>(c.sizes.head_rows * c.sizes.vocabulary * 4);
-    return c.bench.cost.bytes() - (c.is("/cross_entropy") ? logits : 0.0);
-}
-
 /// Bytes that are read a second time, as the algorithm has it, from a cache where the device's is
 /// large enough: of d_y, for the positions' own sum, and of logits what exceeds a multiprocessor.
 double second_reading(const TrafficCase& c) {
@@ -191,8 +185,8 @@ class Traffic : public ::testing::TestWithParam<TrafficCase> {
         }
         counters_ = *counted;
         std::printf("%.3f of the least, each sector once %.3f, %lld bank conflicts; %s",
-                    counters_.moved / least_bytes(GetParam()),
-                    counters_.moved_once / least_bytes(GetParam()),
+                    counters_.moved / GetParam().bench.cost.bytes(),
+                    counters_.moved_once / GetParam().bench.cost.bytes(),
                     static_cast<long long>(counters_.conflicts), counters_.kernels.c_str());
     }
     Counters counters_;
@@ -203,7 +197,7 @@ INSTANTIATE_TEST_SUITE_P(Operations, MemoryBound, ::testing::ValuesIn(cases_that
                          name_of_case);
 
 TEST_P(MemoryBound, MovesTheLeast) {
-    const double least = least_bytes(GetParam());
+    const double least = GetParam().bench.cost.bytes();
     EXPECT_LE(counters_.moved, kMostExcess * (least + second_reading(GetParam())));
     EXPECT_LE(counters_.moved_once, kMostExcess * least + second_reading(GetParam()));
     if (!GetParam().is("/embedding/backward")) {  // whose sort's digits fall where they fall
