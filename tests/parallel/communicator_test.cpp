@@ -177,12 +177,14 @@ TEST_P(FailingCommunicator, FailsAtOnceOnAnyDifferenceOfTheSameOperation) {
          [](Backend& backend, Communicator& world) {
              const Buffer tensor = backend.allocate({2}, DType::f32, MemoryCategory::communication);
              world.broadcast(tensor, world.rank(), {.tensor = "x", .step = 1});
+             backend.synchronize(Stream::communication);
          }},
         {"size",
          [](Backend& backend, Communicator& world) {
              const Buffer tensor =
                  backend.allocate({2 + world.rank()}, DType::f32, MemoryCategory::communication);
              world.all_reduce(tensor, {.tensor = "x", .step = 1});
+             backend.synchronize(Stream::communication);
          }},
         {"type",
          [](Backend& backend, Communicator& world) {
@@ -191,6 +193,7 @@ TEST_P(FailingCommunicator, FailsAtOnceOnAnyDifferenceOfTheSameOperation) {
                                                     MemoryCategory::communication);
              backend.fill_zero(tensor, Stream::compute);
              world.all_reduce(tensor, {.tensor = "x", .step = 1});
+             backend.synchronize(Stream::communication);
          }},
         {"what one sends and the other awaits",
          [](Backend& backend, Communicator& world) {
@@ -200,6 +203,7 @@ TEST_P(FailingCommunicator, FailsAtOnceOnAnyDifferenceOfTheSameOperation) {
              const std::vector<Tensor> only_self = {tensor, none};
              world.all_to_all(both, world.rank() == 0 ? only_self : both,
                               {.tensor = "x", .step = 1});
+             backend.synchronize(Stream::communication);
          }},
     };
     for (const Difference& difference : differences) {
