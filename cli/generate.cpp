@@ -28,43 +28,57 @@ struct GenerateOptions {
     DeviceOptions device;
 };
 
-/// The time from one token to the next. The first of a text waits for its prompt, and is left out.
-class TokenClock {
+double median(std::vector<double> values) {
+    const auto middle = values.begin() + std::ssize(values) / 2;
+    std::nth_element(values.begin(), middle, values.end());
+    return *middle;
+}
+
+/// The times from one token to the next, each beside a reading of as many bytes of memory as a
+/// token takes at least: all weights once. The first token of a text waits for its prompt, and is
+/// left out.
+class SpeedReport {
   public:
-    void start() { last_ = {}; }
-    void tick() {
-        const auto now = std::chrono::steady_clock::now();
+    explicit SpeedReport(LoadedModel& model)
+        : compute_(model.compute()),
+          bytes_(matmul_parameters(model.config()) * static_cast<double>(size_of(compute_))),
+          probe_(model.backend(), static_cast<int64_t>(bytes_)) {}
+
+    void start_text() { last_ = {}; }
+    void token() {
         if (last_) {
-            seconds_.push_back(std::chrono::duration<double>(now - *last_).count());
+            const std::chrono::duration<double> took = Clock::now() - *last_;
+            seconds_.push_back(took.count());
+            reading_.push_back(probe_.measure());
+            shares_.push_back(bytes_ / took.count() / reading_.back());
         }
-        last_ = now;
+        last_ = Clock::now();
     }
-    /// The median; 0 before there is one.
-    double seconds() {
-        const auto middle = seconds_.begin() + std::ssize(seconds_) / 2;
-        std::nth_element(seconds_.begin(), middle, seconds_.end());
-        return seconds_.empty() ? 0.0 : *middle;
+
+    void print() const {
+        LATHE_CHECK_USAGE(
+            !seconds_.empty(),
+            "--speed: the text ended with its first token; use another --prompt or --seed");
+        const double seconds = median(seconds_);
+        fmt::print(
+            stderr,
+            "{:.1f} tokens/s: {:.3f} ms for {:.1f} MB of weights in {}, {:.1f} GB/s, {:.1f}% of "
+            "the {:.1f} GB/s at which this device read its memory in between (medians of {})\n",
+            1.0 / seconds, 1e3 * seconds, bytes_ / 1e6, name_of(compute_), bytes_ / seconds / 1e9,
+            100.0 * median(shares_), median(reading_) / 1e9, seconds_.size());
     }
 
   private:
-    std::optional<std::chrono::steady_clock::time_point> last_;
-    std::vector<double> seconds_;
-};
+    using Clock = std::chrono::steady_clock;
 
-/// What a token takes at least is the reading of all weights once.
-void report_speed(LoadedModel& model, double seconds) {
-    LATHE_CHECK_USAGE(
-        seconds > 0.0,
-        "--speed: the text ended with its first token; use another --prompt or --seed");
-    const double bytes =
-        matmul_parameters(model.config()) * static_cast<double>(size_of(model.compute()));
-    const double most = memory_read_bandwidth(model.backend());
-    fmt::print(stderr,
-               "{:.1f} tokens/s (a median): {:.3f} ms for {:.1f} MB of weights in {}, {:.1f} GB/s, "
-               "{:.1f}% of the {:.1f} GB/s that this device was seen to read\n",
-               1.0 / seconds, 1e3 * seconds, bytes / 1e6, name_of(model.compute()),
-               bytes / seconds / 1e9, 100.0 * bytes / seconds / most, most / 1e9);
-}
+    DType compute_;
+    double bytes_;
+    MemoryReadProbe probe_;
+    std::optional<Clock::time_point> last_;
+    std::vector<double> seconds_;
+    std::vector<double> reading_;
+    std::vector<double> shares_;
+};
 
 int run_generate(const GenerateOptions& options) {
     options.sampling.validate();
@@ -80,13 +94,20 @@ int run_generate(const GenerateOptions& options) {
     }
     Generator generator(model.backend(), model.transformer(), model.params(),
                         tokenizer.vocabulary_size(), model.config().sequence_length);
-    TokenClock clock;
+    std::optional<SpeedReport> speed;
+    if (options.speed) {
+        speed.emplace(model);
+    }
     for (int64_t sample = 0; sample < options.samples; ++sample) {
         std::fputs(options.prompt.c_str(), stdout);
-        clock.start();
+        if (speed) {
+            speed->start_text();
+        }
         generator.run(prompt, options.tokens, options.sampling, static_cast<uint64_t>(sample),
                       [&](int32_t token) {
-                          clock.tick();
+                          if (speed) {
+                              speed->token();
+                          }
                           if (token == end_of_text) {
                               return false;
                           }
@@ -97,8 +118,8 @@ int run_generate(const GenerateOptions& options) {
                       });
         std::fputc('\n', stdout);
     }
-    if (options.speed) {
-        report_speed(model, clock.seconds());
+    if (speed) {
+        speed->print();
     }
     return 0;
 }

@@ -128,14 +128,18 @@ double memory_bandwidth(Backend& backend) {
     });
 }
 
-double memory_read_bandwidth(Backend& backend) {
-    const auto squares = [&](std::span<const Buffer> vectors) {
-        const Tensor& x = vectors[0];
-        const Buffer partial =
-            backend.allocate({x.size() / kChunkElements}, DType::f64, MemoryCategory::workspace);
-        Workspace(backend).run(SquaredNorm{.x = x, .partial = partial});
-    };
-    return std::max(best_bandwidth(backend, 1, 1, squares), memory_bandwidth(backend));
+MemoryReadProbe::MemoryReadProbe(Backend& backend, int64_t bytes) : backend_(backend) {
+    const int64_t chunk_bytes = kChunkElements * size_of(DType::f32);
+    const int64_t chunks = std::max<int64_t>(1, bytes / chunk_bytes);
+    x_ = backend.allocate({chunks * kChunkElements}, DType::f32, MemoryCategory::workspace);
+    partial_ = backend.allocate({chunks}, DType::f64, MemoryCategory::workspace);
+    backend.fill_zero(x_, Stream::compute);
+}
+
+double MemoryReadProbe::measure() {
+    const double seconds = backend_.seconds_of(
+        [&] { Workspace(backend_).run(SquaredNorm{.x = x_, .partial = partial_}); });
+    return static_cast<double>(x_.tensor().bytes()) / seconds;
 }
 
 }  // namespace lathe

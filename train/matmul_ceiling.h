@@ -15,8 +15,19 @@ double matmul_ceiling(Backend& backend, DType dtype);
 /// of several. About half a second.
 double memory_bandwidth(Backend& backend);
 
-/// The same of what only reads (a sum of squares), or of the above where that is faster. About a
-/// second.
-double memory_read_bandwidth(Backend& backend);
+/// How fast a device reads its memory now. Beside other programs that changes within seconds, so
+/// what is compared with it is to run in turns with it.
+class MemoryReadProbe {
+  public:
+    /// Holds `bytes` (in whole chunks of squared sums, at least one) of the backend's memory.
+    MemoryReadProbe(Backend& backend, int64_t bytes);
+    /// Bytes a second of one reading of them all (a sum of squares).
+    double measure();
+
+  private:
+    Backend& backend_;
+    Buffer x_;
+    Buffer partial_;
+};
 
 }  // namespace lathe

@@ -19,11 +19,12 @@ template <typename T>
 void multiply_transposed(const T* b, const T* a, int64_t m, int64_t k, int64_t begin, int64_t end,
                          float* sums, int64_t stride) {
     constexpr int kRows = 4;
+    constexpr int kAheadBytes = 1024;
     const int64_t apart = (end - begin) / kRows;
     for (int64_t j = 0; j < apart; ++j) {
         for (int64_t i = 0; i < m; ++i) {
-            dot_rows<kRows>(b + (begin + j) * k, apart * k, a + i * k, k, sums + i * stride + j,
-                            apart);
+            dot_rows<kRows, kAheadBytes>(b + (begin + j) * k, apart * k, a + i * k, k,
+                                         sums + i * stride + j, apart);
         }
     }
     for (int64_t j = kRows * apart; j < end - begin; ++j) {

@@ -7,6 +7,7 @@
 #define LATHE_CPU_SIMD_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <cstring>
@@ -125,8 +126,9 @@ HWY_INLINE float sum_over(int64_t n, const Term& term) {
 
 /// out[r * apart] = the dot product of x and row r of `rows`, each n long, `stride` elements from
 /// one to the next. They share the loads of x, and their sums hide the latency of addition; each
-/// one's order depends on n only.
-template <int kRows, typename T, typename X>
+/// one's order depends on n only. Of each row what lies kAheadBytes further on is prefetched: where
+/// rows are streamed from memory, what a processor does by itself ends with each page.
+template <int kRows, int kAheadBytes = 0, typename T, typename X>
 HWY_INLINE void dot_rows(const T* rows, int64_t stride, const X* x, int64_t n, float* out,
                          int64_t apart) {
     VF sums[kRows];
@@ -136,7 +138,11 @@ HWY_INLINE void dot_rows(const T* rows, int64_t stride, const X* x, int64_t n, f
     walk(n, [&](int64_t i, auto lanes) {
         const VF v = load(x + i, lanes);
         for (int r = 0; r < kRows; ++r) {
-            sums[r] = hn::MulAdd(load(rows + r * stride + i, lanes), v, sums[r]);
+            const T* row = rows + r * stride + i;
+            if constexpr (kAheadBytes != 0) {
+                hwy::Prefetch(row + kAheadBytes / static_cast<int>(sizeof(T)));
+            }
+            sums[r] = hn::MulAdd(load(row, lanes), v, sums[r]);
         }
     });
     for (int r = 0; r < kRows; ++r) {

@@ -18,12 +18,24 @@ TEST(MatmulCeiling, MeasuresASlowDeviceToo) {
     EXPECT_EQ(backend->memory().total_bytes, 0);
 }
 
+void expect_plausible(double bytes_per_second) {
+    EXPECT_GT(bytes_per_second, 1e6);
+    EXPECT_LT(bytes_per_second, 1e14);
+}
+
 TEST(MemoryBandwidth, IsThatOfAMachine) {
     const auto backend = make_reference_backend();
-    for (const auto measure : {memory_bandwidth, memory_read_bandwidth}) {
-        const double bytes_per_second = measure(*backend);
-        EXPECT_GT(bytes_per_second, 1e6);
-        EXPECT_LT(bytes_per_second, 1e14);
+    expect_plausible(memory_bandwidth(*backend));
+    EXPECT_EQ(backend->memory().total_bytes, 0);
+}
+
+TEST(MemoryReadProbe, ReadsWhatItHolds) {
+    const auto backend = make_reference_backend();
+    for (const int64_t bytes : {int64_t{1}, int64_t{5'000'000}}) {
+        MemoryReadProbe probe(*backend, bytes);
+        EXPECT_NEAR(static_cast<double>(backend->memory().total_bytes), static_cast<double>(bytes),
+                    5e5);
+        expect_plausible(probe.measure());
     }
     EXPECT_EQ(backend->memory().total_bytes, 0);
 }
