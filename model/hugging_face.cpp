@@ -188,15 +188,23 @@ void for_each_run(const HuggingFaceTensor& tensor, Run run) {
 }
 
 /// target[c, r] = source[r, c], in blocks that stay in the cache.
+/// target [columns, rows] = source [rows, columns] transposed: by blocks whose lines are read and
+/// written whole, one after another, as lines a multiple of 4 KiB apart share a set of the cache.
 void transpose(std::span<const float> source, int64_t rows, int64_t columns,
                std::span<float> target) {
-    constexpr int64_t kBlock = 32;
-    for (int64_t row_block = 0; row_block < rows; row_block += kBlock) {
-        for (int64_t column_block = 0; column_block < columns; column_block += kBlock) {
-            for (int64_t r = row_block; r < std::min(rows, row_block + kBlock); ++r) {
-                for (int64_t c = column_block; c < std::min(columns, column_block + kBlock); ++c) {
-                    target[static_cast<size_t>(c * rows + r)] =
-                        source[static_cast<size_t>(r * columns + c)];
+    constexpr int64_t kBlock = 16;
+    float block[kBlock][kBlock] = {};
+    for (int64_t row = 0; row < rows; row += kBlock) {
+        const int64_t height = std::min(kBlock, rows - row);
+        for (int64_t column = 0; column < columns; column += kBlock) {
+            const int64_t width = std::min(kBlock, columns - column);
+            for (int64_t r = 0; r < height; ++r) {
+                std::copy_n(source.data() + (row + r) * columns + column, width, block[r]);
+            }
+            for (int64_t c = 0; c < width; ++c) {
+                float* to = target.data() + (column + c) * rows + row;
+                for (int64_t r = 0; r < height; ++r) {
+                    to[r] = block[r][c];
                 }
             }
         }

@@ -377,12 +377,16 @@ void ParamStore::initialize(const ModelConfig& config, uint64_t seed) {
                 write(unit, ParamState::master, begin, values);
             }
         }
-        for (const ParamState state : {ParamState::first_moment, ParamState::second_moment}) {
-            for (const Range piece : optimizer_.pieces(held_range(unit, state, sharding_.rank()))) {
-                OffloadWindow window = open(unit, state, piece);
-                backend_.fill_zero(window.tensor, Stream::compute);
-                close(std::move(window));
-            }
+        clear_moments(unit);
+    }
+}
+
+void ParamStore::clear_moments(int unit) {
+    for (const ParamState state : {ParamState::first_moment, ParamState::second_moment}) {
+        for (const Range piece : optimizer_.pieces(held_range(unit, state, sharding_.rank()))) {
+            OffloadWindow window = open(unit, state, piece);
+            backend_.fill_zero(window.tensor, Stream::compute);
+            close(std::move(window));
         }
     }
 }

@@ -71,6 +71,8 @@ class ParamStore final : public ParamAccess {
     std::vector<float> gather(int unit, ParamState state, int root);
     /// Takes what this rank holds of elements [first, first + values.size()) of a unit's row.
     void write(int unit, ParamState state, int64_t first, std::span<const float> values);
+    /// Zeroes what this rank holds of a unit's moments.
+    void clear_moments(int unit);
     /// Initial parameters and zero moments: a pure function of the seed.
     void initialize(const ModelConfig& config, uint64_t seed);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <future>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -81,20 +82,29 @@ CheckpointState verify_checkpoint(const fs::path& folder, Communicator& world) {
 
 void load_parameters(const fs::path& folder, Trainer& trainer) {
     const HuggingFaceFolder source(folder);
-    const HuggingFaceMapping mapping(source.config(), trainer.layout());
+    const ParamLayout& layout = trainer.layout();
+    const HuggingFaceMapping mapping(source.config(), layout);
     source.check(mapping);
     ParamStore& params = trainer.params();
-    for (int unit = 0; unit < trainer.layout().num_units(); ++unit) {
-        std::vector<float> row(
-            static_cast<size_t>(trainer.layout().units()[static_cast<size_t>(unit)].size));
-        source.read_unit(mapping, unit, row);
+    std::vector<float> row;
+    std::vector<float> next;
+    const auto read_next = [&](int unit) {
+        next.resize(static_cast<size_t>(layout.units()[static_cast<size_t>(unit)].size));
+        source.read_unit(mapping, unit, next);
+    };
+    // While a unit is written the next is read.
+    std::future<void> reading = std::async(std::launch::async, read_next, 0);
+    for (int unit = 0; unit < layout.num_units(); ++unit) {
+        reading.get();
+        row.swap(next);
+        if (unit + 1 < layout.num_units()) {
+            reading = std::async(std::launch::async, read_next, unit + 1);
+        }
         params.write(unit, ParamState::parameters, 0, row);
         if (params.has_master()) {
             params.write(unit, ParamState::master, 0, row);
         }
-        std::fill(row.begin(), row.end(), 0.0F);
-        params.write(unit, ParamState::first_moment, 0, row);
-        params.write(unit, ParamState::second_moment, 0, row);
+        params.clear_moments(unit);
     }
 }
 
