@@ -65,9 +65,14 @@ class ChunkLoss {
 }  // namespace
 
 int64_t head_chunk_rows(int64_t rows, int64_t padded_vocabulary) {
-    constexpr int64_t kElements = int64_t{1} << 21;
     constexpr int64_t kFewestRows = 512;
-    return std::min(rows, std::max(kFewestRows, kElements / padded_vocabulary));
+    constexpr int64_t kUncachedRows = 1024;
+    constexpr int64_t kCachedElements = int64_t{1} << 21;
+    constexpr int64_t kMostElements = int64_t{1} << 25;
+    const bool too_many_for_caches = kFewestRows * padded_vocabulary > 4 * kCachedElements;
+    const bool uncached = too_many_for_caches && kUncachedRows * padded_vocabulary <= kMostElements;
+    const int64_t fewest = uncached ? kUncachedRows : kFewestRows;
+    return std::min(rows, std::max(fewest, kCachedElements / padded_vocabulary));
 }
 
 void head_losses(ModelContext& context, const HeadTensors& parameters, Buffer x,

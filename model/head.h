@@ -14,7 +14,8 @@ struct HeadTensors {
 
 /// Rows of logits that are held at a time: a function of shapes alone, because sums over rows are
 /// rounded chunk by chunk. At most 8 MiB of f32 (they stay in the cache), but 512 rows at least, so
-/// that reading the table and adding to its gradient costs little beside the products.
+/// that reading the table and adding to its gradient costs little beside the products; 1,024 where
+/// even 512 leave the cache and that many take no more than 128 MiB.
 int64_t head_chunk_rows(int64_t rows, int64_t padded_vocabulary);
 
 /// losses [B, T] (accumulation) of x [B, T, C]; targets [B, T] i32.

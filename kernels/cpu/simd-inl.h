@@ -32,17 +32,30 @@ struct Part {
 };
 
 HWY_INLINE VF load(const float* p, Full) { return hn::LoadU(DF(), p); }
+HWY_INLINE VF widened(hn::Vec<hn::Rebind<uint16_t, DF>> bits) {
+    return hn::BitCast(DF(), hn::ShiftLeft<16>(hn::PromoteTo(DU(), bits)));
+}
 HWY_INLINE VF load(const bf16* p, Full) {
     const hn::Rebind<uint16_t, DF> du16;
-    const auto bits = hn::LoadU(du16, reinterpret_cast<const uint16_t*>(p));
-    return hn::BitCast(DF(), hn::ShiftLeft<16>(hn::PromoteTo(DU(), bits)));
+    return widened(hn::LoadU(du16, reinterpret_cast<const uint16_t*>(p)));
 }
 /// The lanes past n are 0.
 template <typename T>
 HWY_INLINE VF load(const T* p, Part part) {
+#if HWY_TARGET <= HWY_AVX3  // whose masked loads and stores leave what lies past n alone
+    const auto n = static_cast<size_t>(part.n);
+    if constexpr (sizeof(T) == 4) {
+        return hn::MaskedLoad(hn::FirstN(DF(), n), DF(), p);
+    } else {
+        const hn::Rebind<uint16_t, DF> du16;
+        const auto* bits = reinterpret_cast<const uint16_t*>(p);
+        return widened(hn::MaskedLoad(hn::FirstN(du16, n), du16, bits));
+    }
+#else
     HWY_ALIGN T lanes[kMaxLanes] = {};
     std::memcpy(static_cast<void*>(lanes), p, static_cast<size_t>(part.n) * sizeof(T));
     return load(lanes, Full());
+#endif
 }
 
 /// The bits of bf16 (round to nearest even, any NaN a quiet one) in the low half of each lane.
@@ -55,16 +68,28 @@ HWY_INLINE hn::Vec<DU> bf16_bits(VF v) {
 }
 
 HWY_INLINE void store(VF v, float* p, Full) { hn::StoreU(v, DF(), p); }
+HWY_INLINE hn::Vec<hn::Rebind<uint16_t, DF>> narrowed(VF v) {
+    return hn::DemoteTo(hn::Rebind<uint16_t, DF>(), hn::BitCast(DI(), bf16_bits(v)));
+}
 HWY_INLINE void store(VF v, bf16* p, Full) {
     const hn::Rebind<uint16_t, DF> du16;
-    const auto bits = hn::BitCast(DI(), bf16_bits(v));
-    hn::StoreU(hn::DemoteTo(du16, bits), du16, reinterpret_cast<uint16_t*>(p));
+    hn::StoreU(narrowed(v), du16, reinterpret_cast<uint16_t*>(p));
 }
 template <typename T>
 HWY_INLINE void store(VF v, T* p, Part part) {
+#if HWY_TARGET <= HWY_AVX3
+    const auto n = static_cast<size_t>(part.n);
+    if constexpr (sizeof(T) == 4) {
+        hn::BlendedStore(v, hn::FirstN(DF(), n), DF(), p);
+    } else {
+        const hn::Rebind<uint16_t, DF> du16;
+        hn::BlendedStore(narrowed(v), hn::FirstN(du16, n), du16, reinterpret_cast<uint16_t*>(p));
+    }
+#else
     HWY_ALIGN T lanes[kMaxLanes];
     store(v, lanes, Full());
     std::memcpy(static_cast<void*>(p), lanes, static_cast<size_t>(part.n) * sizeof(T));
+#endif
 }
 
 /// v as it would be read back after store<T>.

@@ -149,6 +149,8 @@ TEST(HeadTest, ChunksOfRowsAddUp) {
     config.sequence_length = 200;
     ASSERT_EQ(head_chunk_rows(600, config.padded_vocabulary()), 512);
     ASSERT_EQ(head_chunk_rows(200, config.padded_vocabulary()), 200);
+    ASSERT_EQ(head_chunk_rows(4096, 32000), 1024) << "no cache holds 512 rows, 128 MiB hold 1,024";
+    ASSERT_EQ(head_chunk_rows(4096, 50304), 512);
     TinyModel model(config, make_reference_backend(), DType::f64);
     model.randomize(5);
     const Batch batch = make_batch(config.vocabulary_size, 3, 200, 3);
