@@ -81,6 +81,8 @@ def parse():
     if options.quick:
         options.model, options.length = options.model or ["llama-5m"], options.length or [256]
         options.repetitions, options.steps = 1, options.steps or 4
+    if options.steps is not None and options.steps < 2:
+        parser.error(f"--steps {options.steps}: at least 2, as the first is no measure of speed")
     if not options.lathe.exists():
         print(f"{options.lathe}: no such program; build it or give its path", file=sys.stderr)
         sys.exit(2)
@@ -117,6 +119,7 @@ def measure(options, model, length, dtype, record):
         for variant in variants:
             for program in ("lathe", variant):
                 print(f"{model} {length} {dtype}: {program} ({repetition + 1})", file=sys.stderr)
+                runs.read_beforehand(data, folder)
                 result = runs.lathe(options.lathe, job, dtype) if program == "lathe" else runs.pytorch(job, variant)
                 mine.append({**row, "program": program, "pair": time.time() if program == "lathe" else mine[-1]["pair"],
                              **result})
