@@ -83,6 +83,9 @@ class SpeedReport {
 int run_generate(const GenerateOptions& options) {
     options.sampling.validate();
     LATHE_CHECK_USAGE(options.tokens >= 1, "--tokens {}: must be at least 1", options.tokens);
+    LATHE_CHECK_USAGE(!options.speed || options.tokens >= 2,
+                      "--speed: --tokens {} has no time from one token to the next; ask for more",
+                      options.tokens);
     LATHE_CHECK_USAGE(options.samples >= 1, "--samples {}: must be at least 1", options.samples);
     LoadedModel model(options.model, options.device.config());
     const Tokenizer& tokenizer = model.tokenizer();

@@ -1,6 +1,7 @@
 // The main job, as a user does it: prepare, train, evaluate, generate, export, import.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -79,6 +80,18 @@ TEST(EndToEnd, ATransformerLearnsAndSpeaks) {
     ASSERT_EQ(text.exit_code, 0) << text.err;
     EXPECT_TRUE(text.out.starts_with("the old king"));
     EXPECT_EQ(run_lathe(generate).out, text.out) << "the same seed gives the same text";
+
+    std::vector<std::string> timed = generate;
+    timed.emplace_back("--speed");
+    const ProcessResult speed = run_lathe(timed);
+    EXPECT_EQ(speed.out, text.out) << "measuring changes no text";
+    EXPECT_NE(speed.err.find("tokens/s: "), std::string::npos) << speed.err;
+    EXPECT_NE(speed.err.find("medians of 79"), std::string::npos)
+        << "80 tokens have 79 times from one to the next: " << speed.err;
+    std::ranges::replace(timed, "80", "1");
+    const ProcessResult one = run_lathe(timed);
+    EXPECT_EQ(one.exit_code, 2);
+    EXPECT_NE(one.err.find("--tokens 1"), std::string::npos) << one.err;
 
     ASSERT_EQ(run_lathe({"export", "--checkpoint", run, "--output", folder / "exported"}).exit_code,
               0);
