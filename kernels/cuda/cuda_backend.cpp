@@ -88,6 +88,11 @@ void CudaBackend::free_bytes(void* data, int64_t) noexcept {
     static_cast<void>(cudaFreeAsync(data, stream(Stream::compute)));
 }
 
+void CudaBackend::release_free_memory() {
+    synchronize(Stream::compute);  // until then what it frees is in use
+    CUDA_CHECK(cudaMemPoolTrimTo(pool_.get(), 0));
+}
+
 void* CudaBackend::allocate_offloaded_bytes(int64_t bytes, const std::filesystem::path&) {
     void* data = nullptr;
     const cudaError_t status =

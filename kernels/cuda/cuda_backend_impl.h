@@ -39,6 +39,7 @@ class CudaBackend final : public Backend {
     /// stream was to do has failed without an error of CUDA: a collective that was aborted.
     void check_after_waits_by(std::function<void()> check) { check_ = std::move(check); }
 
+    void release_free_memory() override;
     bool prefetch_offloaded(const Tensor& part) override;
     Event record(Stream stream) override;
     double seconds_of(const std::function<void()>& issue) override;

@@ -1,4 +1,5 @@
 // Copies, streams and events of the CUDA backend.
+#include <cuda_runtime.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -19,6 +20,14 @@ std::vector<float> numbers(int64_t size, int seed) {
     std::vector<float> values(static_cast<size_t>(size));
     std::iota(values.begin(), values.end(), static_cast<float>(seed * 1000));
     return values;
+}
+
+/// Of the device.
+int64_t free_bytes() {
+    size_t free = 0;
+    size_t total = 0;
+    EXPECT_EQ(cudaMemGetInfo(&free, &total), cudaSuccess);
+    return static_cast<int64_t>(free);
 }
 
 class CudaStreams : public testing::Test {
@@ -114,6 +123,20 @@ TEST_F(CudaStreams, FreedMemoryIsFreeInTheStreamsOrder) {
         backend_->fill_zero(next, Stream::compute);
         ASSERT_TRUE(read(kept) == numbers(100'000, round));
     }
+}
+
+TEST_F(CudaStreams, WhatIsFreeIsGivenBackWhenAsked) {
+    constexpr int64_t kBytes = int64_t{256} << 20;
+    const auto missing = [all = free_bytes()] { return all - free_bytes(); };
+    const Buffer stays = allocate(1);
+    {
+        const Buffer buffer = allocate(kBytes / 4);
+        backend_->fill_zero(buffer, Stream::compute);
+    }
+    backend_->synchronize(Stream::compute);
+    EXPECT_GE(missing(), kBytes) << "kept for the next";
+    backend_->release_free_memory();
+    EXPECT_LT(missing(), kBytes / 2);
 }
 
 TEST_F(CudaStreams, HostFunctionsRunInTheirTurn) {

@@ -1,5 +1,6 @@
 // Allocation of the run-time API: device and pinned memory, memory pools.
 #include <algorithm>
+#include <map>
 #include <string>
 
 #include "kernels/ptxemu/interpreter/global_shadow.h"
@@ -10,15 +11,50 @@ using namespace ptxemu;
 
 namespace {
 
-cudaError_t allocate(void** p, size_t n, AllocKind kind, u32 born = 0) {
+// Freed memory is never used again, which is what finds its late users: what a pool keeps is only
+// counted, and lacks elsewhere.
+struct Pool {
+    u64 release_threshold = 0;
+    u64 used = 0, kept = 0;
+};
+Pool& default_pool() {
+    static Pool& p = *new Pool;
+    return p;
+}
+auto& owners = *new std::map<void*, std::pair<Pool*, u64>>;  // of live memory: its pool and size
+u64 kept_by_pools = 0;
+
+// As if the pool's kept memory, where it has some, were the first to be used.
+u64 unkept(const Pool* pool, u64 n) { return n - std::min(n, pool ? pool->kept : 0); }
+
+void set_kept(Pool& pool, u64 kept) {
+    kept_by_pools += kept - pool.kept;
+    pool.kept = kept;
+}
+void give_back(void* p) {
+    auto it = owners.find(p);
+    if (it == owners.end()) return;
+    auto [pool, n] = it->second;
+    owners.erase(it);
+    pool->used -= n;
+    u64 room = pool->release_threshold - std::min(pool->release_threshold, pool->kept);
+    set_kept(*pool, pool->kept + std::min(n, room));
+}
+
+cudaError_t allocate(void** p, size_t n, AllocKind kind, u32 born = 0, Pool* pool = nullptr) {
     if (!p) return set_error(cudaErrorInvalidValue);
     *p = nullptr;
     if (n == 0) return cudaSuccess;
-    if (kind == AllocKind::Device && mem_used() + n > device_memory())
+    if (kind == AllocKind::Device && mem_used() + kept_by_pools + unkept(pool, n) > device_memory())
         return set_error(cudaErrorMemoryAllocation);
     u64 a = mem_alloc(n, kind, "", born);
     if (!a) return set_error(cudaErrorMemoryAllocation);
     *p = (void*)a;
+    if (pool) {
+        set_kept(*pool, pool->kept - std::min<u64>(pool->kept, n));
+        pool->used += n;
+        owners[*p] = {pool, n};
+    }
     return cudaSuccess;
 }
 
@@ -34,7 +70,7 @@ cudaError_t release(void* p) {
     if (!starts_allocation(p)) return set_error(cudaErrorInvalidValue);
     wait_all();
     order().host_waited_for_all();
-    mem_free((u64)p);
+    if (mem_free((u64)p)) give_back(p);
     return set_error(sticky_error());
 }
 
@@ -47,14 +83,17 @@ struct Death : Work {
     void* p = nullptr;
     Death() { label = "cudaFreeAsync"; }
     void start() override {
-        if (!mem_free((u64)p, &order)) live_use({p, 1, false, "free"});
+        if (mem_free((u64)p, &order))
+            give_back(p);
+        else
+            live_use({p, 1, false, "free"});
     }
 };
 
-cudaError_t allocate_in(Stream& s, void** p, size_t n) {
+cudaError_t allocate_in(Stream& s, void** p, size_t n, Pool& pool) {
     auto birth = std::make_shared<Birth>();
     submit({&s}, birth);
-    return allocate(p, n, AllocKind::Device, birth->order.id);
+    return allocate(p, n, AllocKind::Device, birth->order.id, &pool);
 }
 
 cudaError_t release_in(Stream& s, void* p) {
@@ -64,14 +103,6 @@ cudaError_t release_in(Stream& s, void* p) {
     death->p = p;
     submit({&s}, death);
     return cudaSuccess;
-}
-
-struct Pool {
-    u64 release_threshold = 0;
-};
-Pool& default_pool() {
-    static Pool& p = *new Pool;
-    return p;
 }
 
 }  // namespace
@@ -119,12 +150,12 @@ cudaError_t cudaMalloc(void** p, size_t n) {
 }
 cudaError_t cudaMallocAsync(void** p, size_t n, cudaStream_t handle) {
     PTXEMU_STREAM(s, handle);
-    return allocate_in(*s, p, n);
+    return allocate_in(*s, p, n, default_pool());
 }
 cudaError_t cudaMallocFromPoolAsync(void** p, size_t n, cudaMemPool_t pool, cudaStream_t handle) {
     PTXEMU_STREAM(s, handle);
     if (!pool) return set_error(cudaErrorInvalidValue);
-    return allocate_in(*s, p, n);
+    return allocate_in(*s, p, n, *(Pool*)pool);
 }
 cudaError_t cudaMallocManaged(void** p, size_t n, unsigned) {
     PTXEMU_API_BEGIN;
@@ -190,7 +221,7 @@ cudaError_t cudaHostGetFlags(unsigned* flags, void* p) {
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
     PTXEMU_API_BEGIN;
     *total = device_memory();
-    *free = device_memory() - mem_used();
+    *free = device_memory() - mem_used() - kept_by_pools;
     return cudaSuccess;
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* a, const void* p) {
@@ -212,8 +243,6 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* a, const void* p) {
     return cudaSuccess;
 }
 
-// Pools differ by their settings only: freed memory is never used again, which is what finds its
-// late users.
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
     *pool = (cudaMemPool_t)&default_pool();
     return cudaSuccess;
@@ -230,10 +259,18 @@ cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
 cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
     if (!pool || (Pool*)pool == &default_pool()) return set_error(cudaErrorInvalidValue);
     ptxemu_destroyed(pool);
+    set_kept(*(Pool*)pool, 0);
+    std::erase_if(owners, [&](const auto& owner) { return owner.second.first == (Pool*)pool; });
     delete (Pool*)pool;
     return cudaSuccess;
 }
-cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) { return cudaSuccess; }
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, size_t least) {
+    PTXEMU_API_BEGIN;
+    if (!pool) return set_error(cudaErrorInvalidValue);
+    Pool& of = *(Pool*)pool;
+    set_kept(of, std::min(of.kept, least - std::min(least, of.used)));
+    return cudaSuccess;
+}
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr a, void* v) {
     if (!pool) return set_error(cudaErrorInvalidValue);
     if (a == cudaMemPoolAttrReleaseThreshold) ((Pool*)pool)->release_threshold = *(u64*)v;
@@ -241,11 +278,13 @@ cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr a, void*
 }
 cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr a, void* v) {
     if (!pool) return set_error(cudaErrorInvalidValue);
+    const Pool& of = *(Pool*)pool;
     if (a < cudaMemPoolAttrReleaseThreshold)
         *(int*)v = 1;
+    else if (a == cudaMemPoolAttrReleaseThreshold)
+        *(u64*)v = of.release_threshold;
     else
-        *(u64*)v =
-            a == cudaMemPoolAttrReleaseThreshold ? ((Pool*)pool)->release_threshold : mem_used();
+        *(u64*)v = of.used + (a == cudaMemPoolAttrReservedMemCurrent ? of.kept : 0);
     return cudaSuccess;
 }
 cudaError_t cudaMemPoolSetAccess(cudaMemPool_t, const cudaMemAccessDesc*, size_t) {

@@ -158,6 +158,43 @@ void pools() {
     check(!cudaMemPoolTrimTo(pool, 0) && !cudaMemPoolDestroy(other), "destroy");
     cudaStreamDestroy(s);
 }
+// What is freed lacks elsewhere while its pool keeps it.
+void kept() {
+    cudaStream_t s = stream();
+    cudaMemPool_t pool;
+    cudaMemPoolProps props = {};
+    props.allocType = cudaMemAllocationTypePinned;
+    props.location.type = cudaMemLocationTypeDevice;
+    const size_t mib = 1 << 20;
+    u64 keep = 64 * mib, reserved = 0, used = 0;
+    size_t all = 0, free = 0, total = 0;
+    check(!cudaMemGetInfo(&all, &total) && !cudaMemPoolCreate(&pool, &props) &&
+              !cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep),
+          "pool");
+    void *a, *b;
+    check(!cudaMallocFromPoolAsync(&a, 48 * mib, pool, s) && !cudaFreeAsync(a, s) &&
+              !cudaStreamSynchronize(s) && !cudaMemGetInfo(&free, &total) && free == all - 48 * mib,
+          "kept");
+    check(!cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &reserved) &&
+              !cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &used) &&
+              reserved == 48 * mib && used == 0,
+          "attributes");
+    check(cudaMalloc(&b, all - 40 * mib) == cudaErrorMemoryAllocation, "not for others");
+    cudaGetLastError();
+    check(!cudaMallocFromPoolAsync(&a, 40 * mib, pool, s) && !cudaMemGetInfo(&free, &total) &&
+              free == all - 48 * mib,
+          "used again");
+    check(!cudaFreeAsync(a, s) && !cudaMallocFromPoolAsync(&a, 100 * mib, pool, s) &&
+              !cudaFreeAsync(a, s) && !cudaStreamSynchronize(s) && !cudaMemGetInfo(&free, &total) &&
+              free == all - 64 * mib,
+          "up to the threshold");
+    check(!cudaMemPoolTrimTo(pool, 16 * mib) && !cudaMemGetInfo(&free, &total) &&
+              free == all - 16 * mib,
+          "trimmed");
+    check(!cudaMemPoolDestroy(pool) && !cudaMemGetInfo(&free, &total) && free == all, "destroyed");
+    cudaStreamDestroy(s);
+}
+SILENT(memory_kept_by_pools, "PTXEMU_MEM_MB=512") { kept(); }
 SILENT(memory_pools) { pools(); }
 SILENT(memory_pools_late, "PTXEMU_ASYNC=1") { pools(); }
 
