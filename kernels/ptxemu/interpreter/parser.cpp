@@ -31,7 +31,7 @@ class Parser : TokenStream {
 
   private:
     void top_level() {
-        if (is(".version")) {
+        if (is(".version") || is(".address_size")) {
             take();
             take();
             return;
@@ -46,11 +46,6 @@ class Parser : TokenStream {
                 }
                 if (!accept(",")) break;
             }
-            return;
-        }
-        if (is(".address_size")) {
-            take();
-            take();
             return;
         }
         if (is(".file")) {

@@ -19,45 +19,40 @@ F3(f_sub, "sub.f32 %0, %1, %2;")
 F3(f_mul, "mul.f32 %0, %1, %2;")
 F3(f_fma, "fma.rn.f32 %0, %1, %2, %3;")
 F3(f_div, "div.rn.f32 %0, %1, %2;")
-F3(f_addrz, "add.rz.f32 %0, %1, %2;") F3(f_mulrm, "mul.rm.f32 %0, %1, %2;") F3(
-    f_fmarp, "fma.rp.f32 %0, %1, %2, %3;") F3(f_sqrt,
-                                              "sqrt.rn.f32 %0, %1;") F3(f_rcp, "rcp.rn.f32 %0, %1;")
-    F3(f_min, "min.f32 %0, %1, %2;") F3(f_max, "max.f32 %0, %1, %2;") F3(f_minnan,
-                                                                         "min.NaN.f32 %0, %1, %2;")
-        F3(f_neg, "neg.f32 %0, %1;") F3(f_abs, "abs.f32 %0, %1;") F3(
-            f_sat, "add.sat.f32 %0, %1, %2;") F3(f_ftz, "mul.ftz.f32 %0, %1, %2;")
-            F3(f_ex2, "ex2.approx.f32 %0, %1;") F3(f_lg2, "lg2.approx.f32 %0, %1;") F3(
-                f_sin, "sin.approx.f32 %0, %1;") F3(f_cos,
-                                                    "cos.approx.f32 %0, %1;") F3(f_rsqrt,
-                                                                                 "rsqrt.approx.f32 "
-                                                                                 "%0, %1;")
-                F3(f_tanh, "tanh.approx.f32 %0, %1;") F3(f_copysign, "copysign.f32 %0, %1, %2;") F3(
-                    f_setlt,
-                    "{.reg .pred p; setp.lt.f32 p, %1, "
-                    "%2; selp.f32 %0, %1, %3, p;}") F3(f_setgtu,
-                                                       "{.reg .pred p; setp.gtu.f32 p, %1, %2; "
-                                                       "selp.f32 %0, %1, %3, p;}")
-                    F3(f_setne,
-                       "{.reg .pred p; setp.ne.f32 p, %1, %2; selp.f32 %0, %1, %3, "
-                       "p;}") F3(f_setnan,
-                                 "{.reg .pred p, q, r; setp.eq.f32 r, %3, %3; setp.nan.and.f32 "
-                                 "p|q, %1, "
-                                 "%2, r; selp.f32 %0, 0f3F800000, 0f00000000, p; @q add.f32 %0, "
-                                 "%0, "
-                                 "0f40000000;}") F3(f_testp,
-                                                    "{.reg .pred p; testp.subnormal.f32 p, %1; "
-                                                    "selp.f32 "
-                                                    "%0, %1, %2, p;}") F3(f_rni,
-                                                                          "cvt.rni.f32.f32 %0, %1;")
-                        F3(f_rmi, "cvt.rmi.f32.f32 %0, %1;") F3(
-                            f_rzi, "cvt.rzi.f32.f32 %0, %1;") F3(f_cvtsat,
-                                                                 "cvt.sat.f32.f32 %0, %1;")
-                            D3(d_add, "add.f64 %0, %1, %2;") D3(
-                                d_fma, "fma.rn.f64 %0, %1, %2, %3;") D3(d_div,
-                                                                        "div.rn.f64 %0, %1, %2;")
-                                D3(d_sqrt, "sqrt.rn.f64 %0, %1;") D3(
-                                    d_min, "min.f64 %0, %1, %2;") D3(d_mulrz,
-                                                                     "mul.rz.f64 %0, %1, %2;")
+F3(f_addrz, "add.rz.f32 %0, %1, %2;")
+F3(f_mulrm, "mul.rm.f32 %0, %1, %2;")
+F3(f_fmarp, "fma.rp.f32 %0, %1, %2, %3;")
+F3(f_sqrt, "sqrt.rn.f32 %0, %1;")
+F3(f_rcp, "rcp.rn.f32 %0, %1;")
+F3(f_min, "min.f32 %0, %1, %2;")
+F3(f_max, "max.f32 %0, %1, %2;")
+F3(f_minnan, "min.NaN.f32 %0, %1, %2;")
+F3(f_neg, "neg.f32 %0, %1;")
+F3(f_abs, "abs.f32 %0, %1;")
+F3(f_sat, "add.sat.f32 %0, %1, %2;")
+F3(f_ftz, "mul.ftz.f32 %0, %1, %2;")
+F3(f_ex2, "ex2.approx.f32 %0, %1;")
+F3(f_lg2, "lg2.approx.f32 %0, %1;")
+F3(f_sin, "sin.approx.f32 %0, %1;")
+F3(f_cos, "cos.approx.f32 %0, %1;")
+F3(f_rsqrt, "rsqrt.approx.f32 %0, %1;")
+F3(f_tanh, "tanh.approx.f32 %0, %1;")
+F3(f_copysign, "copysign.f32 %0, %1, %2;")
+F3(f_setlt, "{.reg .pred p; setp.lt.f32 p, %1, %2; selp.f32 %0, %1, %3, p;}")
+F3(f_setgtu, "{.reg .pred p; setp.gtu.f32 p, %1, %2; selp.f32 %0, %1, %3, p;}")
+F3(f_setne, "{.reg .pred p; setp.ne.f32 p, %1, %2; selp.f32 %0, %1, %3, p;}")
+F3(f_setnan, "{.reg .pred p, q, r; setp.eq.f32 r, %3, %3; setp.nan.and.f32 p|q, %1, %2, r; selp.f32 %0, 0f3F800000, 0f00000000, p; @q add.f32 %0, %0, 0f40000000;}")
+F3(f_testp, "{.reg .pred p; testp.subnormal.f32 p, %1; selp.f32 %0, %1, %2, p;}")
+F3(f_rni, "cvt.rni.f32.f32 %0, %1;")
+F3(f_rmi, "cvt.rmi.f32.f32 %0, %1;")
+F3(f_rzi, "cvt.rzi.f32.f32 %0, %1;")
+F3(f_cvtsat, "cvt.sat.f32.f32 %0, %1;")
+D3(d_add, "add.f64 %0, %1, %2;")
+D3(d_fma, "fma.rn.f64 %0, %1, %2, %3;")
+D3(d_div, "div.rn.f64 %0, %1, %2;")
+D3(d_sqrt, "sqrt.rn.f64 %0, %1;")
+D3(d_min, "min.f64 %0, %1, %2;")
+D3(d_mulrz, "mul.rz.f64 %0, %1, %2;")
 #define FI(name, text, T, ct)                           \
     __global__ void name(const float* a, T* d, int n) { \
         int i = blockIdx.x * blockDim.x + threadIdx.x;  \
@@ -67,165 +62,39 @@ F3(f_addrz, "add.rz.f32 %0, %1, %2;") F3(f_mulrm, "mul.rm.f32 %0, %1, %2;") F3(
             d[i] = r;                                   \
         }                                               \
     }
-                                    FI(c_s32, "cvt.rzi.s32.f32 %0, %1;", u32, "=r") FI(
-                                        c_u32, "cvt.rni.u32.f32 %0, %1;", u32,
-                                        "=r") FI(c_s64, "cvt.rmi.s64.f32 %0, %1;", u64,
-                                                 "=l") FI(c_u8,
-                                                          "{.reg .u32 t; cvt.rzi.u8.f32 t, %1; "
-                                                          "mov.b32 %0, t;}",
-                                                          u32, "=r") FI(c_s16,
-                                                                        "{.reg .s16 t; "
-                                                                        "cvt.rni.s16.f32 t, %1; "
-                                                                        "cvt.s32.s16 %0, t;}",
-                                                                        u32, "=r")
-                                        FI(c_f16,
-                                           "{.reg .b16 t; cvt.rn.f16.f32 t, %1; cvt.u32.u16 "
-                                           "%0, t;}",
-                                           u32, "=r") FI(c_bf16,
-                                                         "{.reg .b16 t; cvt.rn.bf16.f32 t, %1; "
-                                                         "cvt.u32.u16 %0, t;}",
-                                                         u32,
-                                                         "=r") FI(c_f16rz,
-                                                                  "{.reg .b16 t; cvt.rz.f16.f32 t, "
-                                                                  "%1; cvt.u32.u16 %0, t;}",
-                                                                  u32,
-                                                                  "=r") FI(c_bf16rz,
-                                                                           "{.reg .b16 t; "
-                                                                           "cvt.rz.bf16.f32 t, %1; "
-                                                                           "cvt.u32.u16 %0, t;}",
-                                                                           u32, "=r")
-                                            FI(c_e4,
-                                               "{.reg .b16 t; .reg .f32 z; mov.f32 z, "
-                                               "0f3F800000; cvt.rn.satfinite.e4m3x2.f32 t, z, "
-                                               "%1; cvt.u32.u16 %0, t;}",
-                                               u32,
-                                               "=r") FI(c_e5,
-                                                        "{.reg .b16 t; .reg .f32 z; mov.f32 z, "
-                                                        "0f3F800000; "
-                                                        "cvt.rn.satfinite.e5m2x2.f32 t, %1, z; "
-                                                        "cvt.u32.u16 %0, t;}",
-                                                        u32,
-                                                        "=r") FI(c_tf32, "cvt.rna.tf32.f32 %0, %1;",
-                                                                 u32, "=r")
-                                                FI(c_pack,
-                                                   "{.reg .f32 z; mov.f32 z, 0f40490FDB; "
-                                                   "cvt.rn.bf16x2.f32 %0, %1, z;}",
-                                                   u32, "=r") FI(c_packh,
-                                                                 "{.reg .f32 z; mov.f32 z, "
-                                                                 "0f40490FDB; "
-                                                                 "cvt.rn.relu.f16x2.f32 %0, "
-                                                                 "z, %1;}",
-                                                                 u32, "=r") X3(h_add,
-                                                                               "add.f16x2 %0, %1, "
-                                                                               "%2;")
-                                                    X3(h_mul, "mul.f16x2 %0, %1, %2;") X3(
-                                                        h_fma, "fma.rn.f16x2 %0, %1, %2, %3;")
-                                                        X3(h_min, "min.f16x2 %0, %1, %2;") X3(
-                                                            b_fma, "fma.rn.bf16x2 %0, %1, %2, %3;")
-                                                            X3(b_max, "max.bf16x2 %0, %1, %2;") X3(
-                                                                b_add, "add.bf16x2 %0, %1, %2;")
-                                                                X3(h_neg, "neg.f16x2 %0, %1;") X3(
-                                                                    h_lt,
-                                                                    "{.reg .pred p, q; "
-                                                                    "setp.lt.f16x2 p|q, %1, "
-                                                                    "%2; selp.b32 %0, 1, 0, "
-                                                                    "p; @q add.u32 %0, %0, "
-                                                                    "2;}") X3(e4_h,
-                                                                              "{.reg .b16 "
-                                                                              "t; "
-                                                                              "cvt.u16.u32 "
-                                                                              "t, %1; "
-                                                                              "cvt.rn.f16x2."
-                                                                              "e4m3x2 %0, "
-                                                                              "t;}") X3(e5_h,
-                                                                                        "{."
-                                                                                        "reg"
-                                                                                        " ."
-                                                                                        "b16"
-                                                                                        " t;"
-                                                                                        " cv"
-                                                                                        "t."
-                                                                                        "u16"
-                                                                                        ".u3"
-                                                                                        "2 "
-                                                                                        "t, "
-                                                                                        "%1;"
-                                                                                        " cv"
-                                                                                        "t."
-                                                                                        "rn."
-                                                                                        "f16"
-                                                                                        "x2."
-                                                                                        "e5m"
-                                                                                        "2x2"
-                                                                                        " %"
-                                                                                        "0, "
-                                                                                        "t;"
-                                                                                        "}")
-                                                                    X3(i_f,
-                                                                       "cvt.rn.f32.s32 %0, "
-                                                                       "%1;") X3(i_frz,
-                                                                                 "cvt.rz.f32.u32 "
-                                                                                 "%0, "
-                                                                                 "%1;")
-                                                                        X3(i_sat8,
-                                                                           "{.reg .s32 t; "
-                                                                           "cvt.sat.s8.s32 "
-                                                                           "t, %1; mov.b32 "
-                                                                           "%0, t;}") X3(i_pack,
-                                                                                         "c"
-                                                                                         "v"
-                                                                                         "t"
-                                                                                         "."
-                                                                                         "p"
-                                                                                         "a"
-                                                                                         "c"
-                                                                                         "k"
-                                                                                         "."
-                                                                                         "s"
-                                                                                         "a"
-                                                                                         "t"
-                                                                                         "."
-                                                                                         "u"
-                                                                                         "8"
-                                                                                         "."
-                                                                                         "s"
-                                                                                         "3"
-                                                                                         "2"
-                                                                                         "."
-                                                                                         "b"
-                                                                                         "3"
-                                                                                         "2"
-                                                                                         " "
-                                                                                         "%"
-                                                                                         "0"
-                                                                                         ","
-                                                                                         " "
-                                                                                         "%"
-                                                                                         "1"
-                                                                                         ","
-                                                                                         " "
-                                                                                         "%"
-                                                                                         "2"
-                                                                                         ","
-                                                                                         " "
-                                                                                         "%"
-                                                                                         "3"
-                                                                                         ";")
+FI(c_s32, "cvt.rzi.s32.f32 %0, %1;", u32, "=r")
+FI(c_u32, "cvt.rni.u32.f32 %0, %1;", u32, "=r")
+FI(c_s64, "cvt.rmi.s64.f32 %0, %1;", u64, "=l")
+FI(c_u8, "{.reg .u32 t; cvt.rzi.u8.f32 t, %1; mov.b32 %0, t;}", u32, "=r")
+FI(c_s16, "{.reg .s16 t; cvt.rni.s16.f32 t, %1; cvt.s32.s16 %0, t;}", u32, "=r")
+FI(c_f16, "{.reg .b16 t; cvt.rn.f16.f32 t, %1; cvt.u32.u16 %0, t;}", u32, "=r")
+FI(c_bf16, "{.reg .b16 t; cvt.rn.bf16.f32 t, %1; cvt.u32.u16 %0, t;}", u32, "=r")
+FI(c_f16rz, "{.reg .b16 t; cvt.rz.f16.f32 t, %1; cvt.u32.u16 %0, t;}", u32, "=r")
+FI(c_bf16rz, "{.reg .b16 t; cvt.rz.bf16.f32 t, %1; cvt.u32.u16 %0, t;}", u32, "=r")
+FI(c_e4, "{.reg .b16 t; .reg .f32 z; mov.f32 z, 0f3F800000; cvt.rn.satfinite.e4m3x2.f32 t, z, %1; cvt.u32.u16 %0, t;}", u32, "=r")
+FI(c_e5, "{.reg .b16 t; .reg .f32 z; mov.f32 z, 0f3F800000; cvt.rn.satfinite.e5m2x2.f32 t, %1, z; cvt.u32.u16 %0, t;}", u32, "=r")
+FI(c_tf32, "cvt.rna.tf32.f32 %0, %1;", u32, "=r")
+FI(c_pack, "{.reg .f32 z; mov.f32 z, 0f40490FDB; cvt.rn.bf16x2.f32 %0, %1, z;}", u32, "=r")
+FI(c_packh, "{.reg .f32 z; mov.f32 z, 0f40490FDB; cvt.rn.relu.f16x2.f32 %0, z, %1;}", u32, "=r")
+X3(h_add, "add.f16x2 %0, %1, %2;")
+X3(h_mul, "mul.f16x2 %0, %1, %2;")
+X3(h_fma, "fma.rn.f16x2 %0, %1, %2, %3;")
+X3(h_min, "min.f16x2 %0, %1, %2;")
+X3(b_fma, "fma.rn.bf16x2 %0, %1, %2, %3;")
+X3(b_max, "max.bf16x2 %0, %1, %2;")
+X3(b_add, "add.bf16x2 %0, %1, %2;")
+X3(h_neg, "neg.f16x2 %0, %1;")
+X3(h_lt, "{.reg .pred p, q; setp.lt.f16x2 p|q, %1, %2; selp.b32 %0, 1, 0, p; @q add.u32 %0, %0, 2;}")
+X3(e4_h, "{.reg .b16 t; cvt.u16.u32 t, %1; cvt.rn.f16x2.e4m3x2 %0, t;}")
+X3(e5_h, "{.reg .b16 t; cvt.u16.u32 t, %1; cvt.rn.f16x2.e5m2x2 %0, t;}")
+X3(i_f, "cvt.rn.f32.s32 %0, %1;")
+X3(i_frz, "cvt.rz.f32.u32 %0, %1;")
+X3(i_sat8, "{.reg .s32 t; cvt.sat.s8.s32 t, %1; mov.b32 %0, t;}")
+X3(i_pack, "cvt.pack.sat.u8.s32.b32 %0, %1, %2, %3;")
 
-                                                                            template <class T,
-                                                                                      class K,
-                                                                                      class F>
-                                                                            void run(
-                                                                                const char* name,
-                                                                                K k,
-                                                                                const std::vector<
-                                                                                    T>& a,
-                                                                                const std::vector<
-                                                                                    T>& b,
-                                                                                const std::vector<
-                                                                                    T>& c,
-                                                                                F ref,
-                                                                                double tol = 0) {
+template <class T, class K, class F>
+void run(const char* name, K k, const std::vector<T>& a, const std::vector<T>& b, const std::vector<T>& c, F ref,
+         double tol = 0) {
     int n = (int)a.size();
     Dev<T> da(a), db(b), dc(c), dd(n);
     k<<<(n + 127) / 128, 128>>>(da.p, db.p, dc.p, dd.p, n);
@@ -372,42 +241,41 @@ int main() {
     RF(f_mul, a * b)
     RF(f_fma, fmaf(a, b, c))
     RF(f_div, a / b)
-    RF(f_sqrt, sqrtf(a)) RF(f_rcp, 1.0f / a) RF(f_addrz, with_round(FE_TOWARDZERO, a, b, c, 0)) RF(
-        f_mulrm, with_round(FE_DOWNWARD, a, b, c, 1)) RF(f_fmarp, with_round(FE_UPWARD, a, b, c, 2))
-        RF(f_min, fmn(a, b)) RF(f_max, fmx(a, b)) RF(f_minnan, a != a || b != b ? NAN : fmn(a, b))
-            RF(f_neg, -a) RF(f_abs, fabsf(a)) RF(
-                f_sat, a + b != a + b ? 0 : fminf(fmaxf(a + b, 0), 1)) RF(f_ftz, fz(fz(a) * fz(b)))
-                RA(f_ex2, exp2((double)a)) RA(f_lg2, log2((double)a)) RA(f_sin, sin((double)a))
-                    RA(f_cos, cos((double)a)) RA(f_rsqrt, 1 / sqrt((double)a)) RA(
-                        f_tanh, tanh((double)a)) RF(f_copysign, copysignf(b, a))
-                        RF(f_setlt, a < b ? a : c) RF(f_setgtu, !(a <= b) ? a : c) RF(
-                            f_setne, a < b || a > b ? a : c)
-                            RF(f_testp, std::fpclassify(a) == FP_SUBNORMAL ? a : b) RF(
-                                f_setnan, (((a != a || b != b) && c == c) ? 1.0f : 0.0f) +
-                                              ((!(a != a || b != b) && c == c) ? 2.0f : 0.0f))
-                                RF(f_rni, nearbyintf(a)) RF(f_rmi, floorf(a)) RF(f_rzi, truncf(a))
-                                    RF(f_cvtsat, a != a   ? 0
-                                                 : a <= 0 ? 0
-                                                 : a > 1  ? 1
-                                                          : a) RD(d_add, a + b)
-                                        RD(d_fma, fma(a, b, c)) RD(d_div, a / b) RD(d_sqrt, sqrt(a))
-                                            RD(d_min, a != a   ? b
-                                                      : b != b ? a
-                                                      : a == b ? (std::signbit(a) ? a : b)
-                                                      : a < b  ? a
-                                                               : b)
-                                                RD(d_mulrz, ({
-                                                       fesetround(FE_TOWARDZERO);
-                                                       volatile double x = a, y = b, r = x * y;
-                                                       fesetround(FE_TONEAREST);
-                                                       (double)r;
-                                                   })) auto sat =
-                                                    [](double v, double lo, double hi) {
-                                                        return v != v   ? 0.0
-                                                               : v < lo ? lo
-                                                               : v > hi ? hi
-                                                                        : v;
-                                                    };
+    RF(f_sqrt, sqrtf(a))
+    RF(f_rcp, 1.0f / a)
+    RF(f_addrz, with_round(FE_TOWARDZERO, a, b, c, 0))
+    RF(f_mulrm, with_round(FE_DOWNWARD, a, b, c, 1))
+    RF(f_fmarp, with_round(FE_UPWARD, a, b, c, 2))
+    RF(f_min, fmn(a, b))
+    RF(f_max, fmx(a, b))
+    RF(f_minnan, a != a || b != b ? NAN : fmn(a, b))
+    RF(f_neg, -a)
+    RF(f_abs, fabsf(a))
+    RF(f_sat, a + b != a + b ? 0 : fminf(fmaxf(a + b, 0), 1))
+    RF(f_ftz, fz(fz(a) * fz(b)))
+    RA(f_ex2, exp2((double)a))
+    RA(f_lg2, log2((double)a))
+    RA(f_sin, sin((double)a))
+    RA(f_cos, cos((double)a))
+    RA(f_rsqrt, 1 / sqrt((double)a))
+    RA(f_tanh, tanh((double)a))
+    RF(f_copysign, copysignf(b, a))
+    RF(f_setlt, a < b ? a : c)
+    RF(f_setgtu, !(a <= b) ? a : c)
+    RF(f_setne, a < b || a > b ? a : c)
+    RF(f_testp, std::fpclassify(a) == FP_SUBNORMAL ? a : b)
+    RF(f_setnan, (((a != a || b != b) && c == c) ? 1.0f : 0.0f) + ((!(a != a || b != b) && c == c) ? 2.0f : 0.0f))
+    RF(f_rni, nearbyintf(a))
+    RF(f_rmi, floorf(a))
+    RF(f_rzi, truncf(a))
+    RF(f_cvtsat, a != a ? 0 : a <= 0 ? 0 : a > 1 ? 1 : a)
+    RD(d_add, a + b)
+    RD(d_fma, fma(a, b, c))
+    RD(d_div, a / b)
+    RD(d_sqrt, sqrt(a))
+    RD(d_min, a != a ? b : b != b ? a : a == b ? (std::signbit(a) ? a : b) : a < b ? a : b)
+    RD(d_mulrz, ({ fesetround(FE_TOWARDZERO); volatile double x = a, y = b, r = x * y; fesetround(FE_TONEAREST); (double)r; }))
+    auto sat = [](double v, double lo, double hi) { return v != v ? 0.0 : v < lo ? lo : v > hi ? hi : v; };
     run_int<u32>("cvt.s32", c_s32,
               [&](float a) { return (u32)(i32)(i64)sat(trunc(a), -2147483648.0, 2147483647.0); });
     run_int<u32>("cvt.u32", c_u32,
@@ -499,12 +367,9 @@ int main() {
     RH(h_min, X != X ? y : Y != Y ? x : X == 0 && Y == 0 ? (u16)(x | y) : X < Y ? x : y)
     RH(h_fma, h_(odd_fma(X, Y, Z)))
     RB(b_add, b_(X + Y))
-    RB(b_max, X != X             ? y
-              : Y != Y           ? x
-              : X == 0 && Y == 0 ? (u16)(x & y)
-              : X > Y            ? x
-                                 : y) RB(b_fma, b_(odd_fma(X, Y, Z)))
-        run<u32>("neg.f16x2", h_neg, ha, hb2, hc, [](u32 a, u32, u32) { return a ^ 0x80008000u; });
+    RB(b_max, X != X ? y : Y != Y ? x : X == 0 && Y == 0 ? (u16)(x & y) : X > Y ? x : y)
+    RB(b_fma, b_(odd_fma(X, Y, Z)))
+    run<u32>("neg.f16x2", h_neg, ha, hb2, hc, [](u32 a, u32, u32) { return a ^ 0x80008000u; });
     run<u32>("setp.f16x2", h_lt, ha, hb2, hc, [](u32 a, u32 b, u32) -> u32 {
         return (hf((u16)a) < hf((u16)b)) + 2 * (hf(a >> 16) < hf(b >> 16));
     });
