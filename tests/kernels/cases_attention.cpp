@@ -232,6 +232,8 @@ std::vector<Setting> tile_settings(bool cached) {
         settings.push_back({{16, 2, 128}, 1, 1, true, 290});
         settings.push_back({{3, 1, 200}, 2, 1, false, 128});
         settings.push_back({{2, 1, 256}, 1, 1, true, 127});
+        // Parts of the cache, and rows, whose largest scores lie further apart than exp reaches.
+        settings.push_back({{6, 2, 64}, 2, 1, false, 300, 20});
         // Prompts whose first query sees all but the last key of a step.
         settings.push_back({{2, 1, 128}, 1, 40, true, 190});
         settings.push_back({{2, 2, 64}, 1, 130, false, 62});

@@ -80,9 +80,10 @@ Case embedding_backward_case(const Sizes& s, bool accumulate, DType compute, Ran
     return c;
 }
 
-const Sizes kSmall[] = {
-    {1, 1, 1, 1},    {1, 1, 5, 7, 1}, {2, 3, 17, 5, 3},   {3, 7, 64, 50, 9}, {2, 33, 100, 300, 64},
-    {4, 16, 31, 11}, {5, 61, 768, 9}, {2, 70, 8, 270000}, {0, 5, 16, 7, 9},  {2, 5, 0, 7, 9}};
+const Sizes kSmall[] = {{1, 1, 1, 1},      {1, 1, 5, 7, 1},       {2, 3, 17, 5, 3},
+                        {3, 7, 64, 50, 9}, {2, 33, 100, 300, 64}, {4, 16, 31, 11},
+                        {5, 61, 768, 9},   {2, 70, 8, 270000},    {0, 5, 16, 7, 9},
+                        {2, 5, 0, 7, 9},   {3, 21, 40, 30}};
 
 Case rotary_case(const AttentionHeads& heads, int64_t batch, int64_t time, int64_t first,
                  bool inverse, DType compute, Random& random) {

@@ -13,11 +13,16 @@
 
 namespace lathe::test {
 
+/// What follows a tensor: guard bytes, which show writing, or nothing that may be touched, so that
+/// where accesses are checked (on the emulated GPU, by ASan) reading shows.
+enum class GuardedEnd { guard, end_of_memory };
+
 /// Memory with guard bytes on both sides, as bytes of 0xff (NaN in every type) until set.
 class GuardedTensor {
   public:
     /// `offset` elements past a 256-byte boundary.
-    GuardedTensor(Backend& backend, DType dtype, const Shape& shape, int64_t offset);
+    GuardedTensor(Backend& backend, DType dtype, const Shape& shape, int64_t offset,
+                  GuardedEnd end = GuardedEnd::guard);
 
     const Tensor& tensor() const { return tensor_; }
     void set(std::span<const std::byte> bytes);
@@ -35,12 +40,12 @@ class GuardedTensor {
 /// NaN.
 class GuardedRunner {
   public:
-    explicit GuardedRunner(Backend& backend) : backend_(backend) {}
+    GuardedRunner(Backend& backend, GuardedEnd end) : backend_(backend), end_(end) {}
 
     template <typename Operation>
     void run(Operation op) {
         const int64_t bytes = backend_.workspace_bytes(op);
-        GuardedTensor workspace(backend_, DType::bf16, {(bytes + 1) / 2}, 0);
+        GuardedTensor workspace(backend_, DType::bf16, {(bytes + 1) / 2}, 0, end_);
         op.workspace = workspace.tensor();
         backend_.run(op);
         workspace.read("workspace");
@@ -48,6 +53,7 @@ class GuardedRunner {
 
   private:
     Backend& backend_;
+    GuardedEnd end_;
 };
 
 using Tensors = std::span<const Tensor>;
