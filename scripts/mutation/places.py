@@ -1,8 +1,8 @@
 """The places of kernels/cuda at which a barrier, wait, fence, mask or bound check stands, and the text that asks there whether it is
-to be left out: scripts/mutate_kernels.py."""
+to be left out (ask.h): scripts/mutate_kernels.py."""
 
-import collections
 import dataclasses
+import hashlib
 import pathlib
 import re
 
@@ -10,47 +10,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 KERNELS = ROOT / "kernels" / "cuda"
 # Files of the host whose waits and events are looked at; cuda_runtime_test is theirs.
 HOST_FILES = ("cuda_backend.cpp", "offload_staging.cpp")
-
-# What a mutated place asks. The device's copy of the number is set before the first launch.
-ASK = """#pragma once
-#include <cuda_runtime.h>
-#include <cstdlib>
-#ifndef __CUDACC__
-#define LATHE_MUTATION_FUNCTION inline
-#else
-#define LATHE_MUTATION_FUNCTION static __host__ __device__ __forceinline__
-static __device__ int lathe_mutant_on_device = 0;
-#endif
-namespace lathe::mutation {
-inline int chosen_on_host() {
-    const char* text = std::getenv("LATHE_MUTANT");
-    return text == nullptr ? 0 : std::atoi(text);
-}
-LATHE_MUTATION_FUNCTION bool is_chosen(int number) {
-#ifdef __CUDA_ARCH__
-    return lathe_mutant_on_device == number;
-#else
-    return chosen_on_host() == number;
-#endif
-}
-LATHE_MUTATION_FUNCTION int shift(int number, int other_way, int by) {
-    return is_chosen(number) ? by : is_chosen(other_way) ? -by : 0;
-}
-template <typename T>
-LATHE_MUTATION_FUNCTION T least(int number, T a, T b) {
-    return is_chosen(number) ? (a < b ? b : a) : (a < b ? a : b);
-}
-#ifdef __CUDACC__
-static inline void set_on_device() {
-    static const bool is_set = [] {
-        const int chosen = chosen_on_host();
-        return cudaMemcpyToSymbol(lathe_mutant_on_device, &chosen, sizeof(chosen)) == cudaSuccess;
-    }();
-    static_cast<void>(is_set);
-}
-#endif
-}  // namespace lathe::mutation
-"""
+# A file has so many numbers, so that a place more in one does not have the others compiled anew.
+NUMBERS_A_FILE = 200
+NUMBERS = 16384  # kNumbers of ask.h
 
 
 @dataclasses.dataclass
@@ -59,12 +21,7 @@ class Mutant:
     line: int
     kind: str
     text: str  # the line as it stands in the source
-    occurrence: int  # among equal lines and kinds of the file
     number: int = 0
-
-    @property
-    def key(self):
-        return f"{self.file}|{self.kind}|{self.text}|{self.occurrence}"
 
 
 STATEMENTS = (
@@ -137,6 +94,11 @@ class Rewriter:
     def add(self, offset, length, kinds, replacement):
         self.edits.append((offset, length, kinds, replacement))
 
+    def decide(self, begin, end, kind, mutated):
+        """The condition from begin to end is `mutated` where this is chosen."""
+        self.add(begin, 0, (kind,), lambda n: f"::lathe::mutation::decide({n[0]}, static_cast<bool>(")
+        self.add(end, 0, (), lambda n: f"), {mutated})")
+
     def find(self):
         self.find_statements()
         self.find_masks()
@@ -171,19 +133,13 @@ class Rewriter:
                 continue
             body = self.code[end + 1 :].lstrip(" {\n")
             never = re.match(r"return\b|continue\b|break\b|\w+\[?.*= -INFINITY", body) is not None
-            kind = "check taken away"
-            if never:
-                wrap = lambda n: f"!::lathe::mutation::is_chosen({n[0]}) && ("
-            else:
-                wrap = lambda n: f"::lathe::mutation::is_chosen({n[0]}) || ("
-            self.add(begin + 1, 0, (kind,), wrap)
-            self.add(end, 0, (), lambda n: ")")
+            self.decide(begin + 1, end, "check taken away", "false" if never else "true")
 
     def find_written_out_least(self):
         """a < b ? a : b, where a comparison shifted by one would be the same."""
         for match in WRITTEN_OUT_LEAST.finditer(self.code):
             self.written_out.add(match.end(1))
-            self.add(match.start(), 0, ("bound taken away",), lambda n: f"::lathe::mutation::is_chosen({n[0]}) || ")
+            self.decide(match.start(), match.end(2), "bound taken away", "true")
 
     def find_comparisons(self):
         for match in COMPARISON.finditer(self.code):
@@ -213,17 +169,12 @@ class Rewriter:
     def mutants(self):
         self.find()
         lines = self.source.split("\n")
-        seen = collections.Counter()
         found = []
         # Of equal offsets the one that was added first stays outside.
         for offset, length, kinds, replacement in sorted(self.edits, key=lambda e: (e[0], -e[1])):
             line = self.source.count("\n", 0, offset) + 1
-            text = lines[line - 1].strip()
-            here = []
-            for kind in kinds:
-                here.append(Mutant(self.name, line, kind, text, seen[kind, text]))
-                seen[kind, text] += 1
-            found.append((offset, length, here, replacement))
+            text = re.sub(r" *//.*", "", lines[line - 1]).strip()
+            found.append((offset, length, [Mutant(self.name, line, kind, text) for kind in kinds], replacement))
         return found
 
 
@@ -245,12 +196,24 @@ def sources():
 
 
 def enumerate_mutants():
-    """{file: [(offset, length, mutants, replacement)]}. Every file has its own thousand of numbers, so that a place more in one does
-    not have the others compiled anew."""
+    """{file: [(offset, length, mutants, replacement)]}"""
     everything = {}
     for index, file in enumerate(sources()):
         found = Rewriter(file.name, file.read_text()).mutants()
-        for i, mutant in enumerate(m for _, _, here, _ in found for m in here):
-            mutant.number = 1000 * (index + 1) + i
+        for i, mutant in enumerate(mutants_of(found)):
+            mutant.number = NUMBERS_A_FILE * (index + 1) + i
+            if i == NUMBERS_A_FILE or mutant.number >= NUMBERS:
+                raise ValueError(f"{file.name}: more places than numbers")
         everything[file] = found
     return everything
+
+
+def mutants_of(found):
+    return [m for _, _, here, _ in found for m in here]
+
+
+def hash_of(file, found):
+    """Of what the program and its mutants are: comments do not matter."""
+    code = " ".join(re.sub(r" *//[^\n]*", "", file.read_text()).split())
+    mutants = [(m.kind, m.text) for m in mutants_of(found)]
+    return hashlib.sha256(repr((code, mutants)).encode()).hexdigest()[:16]

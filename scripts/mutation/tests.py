@@ -1,6 +1,5 @@
-"""Which tests a file of kernels/cuda has, and running them on the emulated GPU with one mutant chosen."""
+"""Which tests a file of kernels/cuda has, and running them on the emulated GPU with mutants chosen."""
 
-import collections
 import os
 import re
 import resource
@@ -8,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 from mutation.places import HOST_FILES, KERNELS, ROOT
@@ -24,13 +22,25 @@ SECONDS_WITHOUT_WORK = 60
 REPORT = re.compile(rb"ptxemu[^\n]*?: ([A-Z][A-Z -]+[A-Z])")
 
 
-def tests_of(file):
-    """[(program, filter)] of a file."""
-    if file in HOST_FILES or file == "wait_timer.h":
+def is_of_host(file):
+    return file in HOST_FILES or file in ("wait_timer.h", "stamp_clock.h", "offload_slots.h")
+
+
+def orders_of(mutant):
+    return len(ORDERS) if mutant.kind.startswith(ORDERED_KINDS) or mutant.file in HOST_FILES else 1
+
+
+def cases_of(file):
+    """The tests of a file whose cases try all mutants in one process (try_mutants.h); those of the host's waits come to nothing there."""
+    return [] if is_of_host(file) else [("cuda_operations_test", f"Backends/Operations.*cuda_{o}_{t}") for o in operations_of(file) for t in ("bf16", "f32")]
+
+
+def others_of(file):
+    """Its other tests, which take a process a mutant."""
+    if is_of_host(file):
         return [("cuda_runtime_test", "*"), ("cuda_operations_test", "Backends/Memory.*cuda*")]
-    operations = operations_of(file)
-    return ([("cuda_operations_test", f"Backends/Operations.*cuda_{o}_{t}") for o in operations for t in ("bf16", "f32")]
-            + [("cuda_operations_test", "*SpecialValues.*cuda*:*CublasMatmul.*")])
+    cublas = ":*CublasMatmul.*" if "Matmul" in operations_of(file) else ""
+    return [("cuda_operations_test", f"*SpecialValues.*cuda*{cublas}")]
 
 
 def operations_of(file):
@@ -61,52 +71,55 @@ def users_of(header):
         users = more
 
 
-class Runner:
-    """Runs tests, those first that have noticed most for their time."""
+def try_in_cases(numbers, test, order, found):
+    """Calls found(number, how) for each mutant that a case notices, how being None where the case has only seen a difference in what
+    is decided."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = os.path.join(folder, "log")
+        process = subprocess.Popen(command_of(test), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   env=environment(order, LATHE_MUTANTS=" ".join(map(str, numbers)), LATHE_MUTANTS_LOG=log))
+        output = process.communicate()[0]
+        if process.returncode != 0:
+            sys.exit(f"mutate_kernels.py: {' '.join(test)} fails without a mutant:\n{output.decode(errors='replace')[-2000:]}")
+        for line in open(log) if os.path.exists(log) else []:
+            what, number, how = line.rstrip("\n").split(" ", 2)
+            found(int(number), how if what == "noticed" else None)
 
-    def __init__(self):
-        self.lock = threading.Lock()
-        self.seconds = {}  # of processor time without a mutant, by (test, order)
-        self.noticed = collections.Counter()
 
-    def how_noticed(self, mutant):
-        """How the tests notice a mutant; None where they do not."""
-        orders = ORDERS if mutant.kind.startswith(ORDERED_KINDS) or mutant.file in HOST_FILES else ORDERS[:1]
-        for order in range(len(orders)):
-            tests = tests_of(mutant.file)
-            for test in tests:
-                self.seconds_of(test, order)
-            for test in sorted(tests, key=lambda t: self.seconds[t, order] / (1 + self.noticed[t])):
-                how = run(mutant.number, test, ORDERS[order], 20 + 5 * self.seconds[test, order])[0]
-                if how is not None:
-                    self.noticed[test] += 1
-                    return how
-        return None
-
-    def seconds_of(self, test, order):
-        with self.lock:
-            if (test, order) not in self.seconds:
-                how, seconds = run(0, test, ORDERS[order], 3600)
+def how_noticed_by_others(mutant, seconds):
+    """How one of a mutant's other tests notices it; None where none does. `seconds`: what they take without one, once known."""
+    for order in range(orders_of(mutant)):
+        for test in others_of(mutant.file):
+            if (test, order) not in seconds:
+                how, seconds[test, order] = run(0, test, order, 3600)
                 if how is not None:
                     sys.exit(f"mutate_kernels.py: {' '.join(test)} fails without a mutant: {how}")
-                self.seconds[test, order] = seconds
+            how = run(mutant.number, test, order, 20 + 5 * seconds[test, order])[0]
+            if how is not None:
+                return how
+    return None
+
+
+def command_of(test):
+    program, chosen = test
+    # A failure ends it at once.
+    return [str(ROOT / "scripts/emulate.sh"), str(FOLDER / program), "--gtest_brief=1", "--gtest_break_on_failure",
+            f"--gtest_filter={chosen}"]
+
+
+def environment(order, **more):
+    return dict(os.environ, PTXEMU_MAX_REPORTS="1", PTXEMU_DEVICES="4", OMP_NUM_THREADS="1", **ORDERS[order], **more)
 
 
 def run(number, test, order, limit):
     """(how it failed or None, processor time in seconds). Counts processor time, not the clock's: whoever shares the machine may
     stop the run for a while."""
-    program, chosen = test
-    # A failure ends it at once.
-    command = [str(ROOT / "scripts/emulate.sh"), str(FOLDER / program), "--gtest_brief=1", "--gtest_break_on_failure",
-               f"--gtest_filter={chosen}"]
-    variables = dict(os.environ, LATHE_MUTANT=str(number), PTXEMU_MAX_REPORTS="1", PTXEMU_DEVICES="4", **order)
-
     def set_limits():
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CPU, (int(limit) + 1, int(limit) + 2))
 
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, preexec_fn=set_limits)
+        process = subprocess.Popen(command_of(test), env=environment(order, LATHE_MUTANT=str(number)), stdout=log, stderr=log, preexec_fn=set_limits)
         seconds, idle_steps = 0.0, 0
         step = 0.05
         while process.poll() is None:
