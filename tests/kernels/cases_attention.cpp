@@ -20,13 +20,16 @@ struct Setting {
     /// A case's name decides whether its arguments are aligned: those of two cases that differ in
     /// nothing but this are so once.
     bool is_renamed = false;
+    /// Every query gives the first key nine tenths of its probability and more, d_y is 1 and values
+    /// are small: d_v of that key counts the queries, and not one may be missing.
+    bool counts_queries = false;
 };
 
 std::string describe(const char* operation, const Setting& s, DType compute) {
-    return fmt::format("{} {} B{} T{} H{} K{} D{}{} from {} x{}{}", operation, name_of(compute),
+    return fmt::format("{} {} B{} T{} H{} K{} D{}{} from {} x{}{}{}", operation, name_of(compute),
                        s.batch, s.time, s.heads.heads, s.heads.kv_heads, s.heads.head_size,
                        s.alibi ? " alibi" : "", s.first, s.deviation,
-                       s.is_renamed ? " again." : "");
+                       s.counts_queries ? " counts queries" : "", s.is_renamed ? " again." : "");
 }
 
 std::vector<double> alibi_slopes(int64_t heads) {
@@ -38,8 +41,28 @@ std::vector<double> alibi_slopes(int64_t heads) {
     return slopes;
 }
 
+/// Noise around queries of ones, a first key whose scores with them are 8, and other keys of zeros.
+std::vector<double> packed_values_that_count(const Setting& s, Random& random) {
+    const auto d = static_cast<double>(s.heads.head_size);
+    std::vector<double> qkv;
+    for (int64_t row = 0; row < s.batch * s.time; ++row) {
+        const auto add = [&](int64_t heads, double mean, double noise) {
+            for (const double x : random.normal(heads * s.heads.head_size)) {
+                qkv.push_back(mean + noise * x);
+            }
+        };
+        add(s.heads.heads, 1, 0.1);
+        add(s.heads.kv_heads, row % s.time == 0 ? 8 / std::sqrt(d) : 0, 0.1);
+        add(s.heads.kv_heads, 0, 0.01);
+    }
+    return qkv;
+}
+
 /// Random queries and keys of one size and values of deviation 1, packed.
 std::vector<double> packed_values(const Setting& s, Random& random) {
+    if (s.counts_queries) {
+        return packed_values_that_count(s, random);
+    }
     std::vector<double> qkv = random.normal(s.batch * s.time * s.heads.qkv_columns());
     const int64_t columns = s.heads.qkv_columns();
     const int64_t scaled = (s.heads.heads + s.heads.kv_heads) * s.heads.head_size;
@@ -49,9 +72,21 @@ std::vector<double> packed_values(const Setting& s, Random& random) {
     return qkv;
 }
 
+double max_value_norm(const Setting& s, std::span<const double> qkv) {
+    const auto columns = static_cast<size_t>(s.heads.qkv_columns());
+    const auto values = static_cast<size_t>(s.heads.kv_heads * s.heads.head_size);
+    double largest = 0;
+    for (size_t row = 0; row < qkv.size() / columns; ++row) {
+        const auto of_row = qkv.subspan((row + 1) * columns - values, values);
+        largest = std::max(largest, max_row_norm(of_row, s.heads.head_size));
+    }
+    return largest;
+}
+
 /// Error bounds of a causal softmax over at most `length` positions.
 struct Bounds {
     double head_norm;    ///< largest Euclidean norm of a query, key or value head
+    double value_norm;   ///< of a value head
     double largest;      ///< largest element
     double score_error;  ///< absolute
     double p_error;      ///< relative, of a probability
@@ -65,6 +100,7 @@ Bounds bounds(const Setting& s, std::span<const double> qkv, DType compute, int6
     const double u = unit_roundoff(accumulation);
     Bounds result{};
     result.head_norm = max_row_norm(qkv, s.heads.head_size);
+    result.value_norm = max_value_norm(s, qkv);
     result.largest = max_abs(qkv);
     const double root = std::sqrt(static_cast<double>(s.heads.head_size));
     const double product = result.head_norm * result.head_norm / root;
@@ -106,14 +142,16 @@ Case attention_case(const Setting& s, DType compute, Random& random) {
 
 /// d_score = p (d_y . v - delta) with |d_y . v|, |delta| <= |d_y| |v|; d_q sums d_score k over
 /// probabilities that add up to 1; d_k and d_v sum over the queries, of which the probabilities of
-/// one key add up to about sum 1 / (t + 1) a query head: `mass`, with room for uneven scores.
+/// one key add up to about sum 1 / (t + 1) a query head: `mass`, with room for uneven scores, or to
+/// at most 1 a query where all look at one key.
 Tolerance gradient_tolerance(const Setting& s, const Bounds& b, double d_y_norm, double d_y_largest,
                              DType compute) {
     const DType accumulation = accumulation_dtype(compute);
     const auto group = static_cast<double>(s.heads.heads / s.heads.kv_heads);
-    const double mass = group * 4 * (1 + std::log(static_cast<double>(s.time)));
+    const auto time = static_cast<double>(s.time);
+    const double mass = group * (s.counts_queries ? time : 4 * (1 + std::log(time)));
     const double root = std::sqrt(static_cast<double>(s.heads.head_size));
-    const double d_p = d_y_norm * b.head_norm;
+    const double d_p = d_y_norm * b.value_norm;
     const double sums = sum_error(s.time * static_cast<int64_t>(group), accumulation);
     const double d_score_error = 2 * d_p * (b.p_error + unit_roundoff(compute)) +
                                  2 * sum_error(s.heads.head_size, accumulation) * d_p;
@@ -131,7 +169,9 @@ Case attention_backward_case(const Setting& s, DType compute, Random& random) {
     const size_t qkv = c.input("qkv", compute, qkv_shape, packed_values(s, random));
     const size_t slopes =
         s.alibi ? c.input("slopes", accumulation, {s.heads.heads}, alibi_slopes(s.heads.heads)) : 0;
-    const size_t d_y = c.input("d_y", compute, y_shape, random.normal(y_shape.size()));
+    const std::vector<double> ones(static_cast<size_t>(y_shape.size()), 1.0);
+    const size_t d_y =
+        c.input("d_y", compute, y_shape, s.counts_queries ? ones : random.normal(y_shape.size()));
 
     // What the forward pass would have saved.
     std::vector<double> qkv_values = c.values(qkv);
@@ -299,7 +339,15 @@ Cases training_cases_Attention(DType compute, Random& random) {
     return training_cases(attention_case, compute, random);
 }
 Cases random_cases_AttentionBackward(DType compute, Random& random) {
-    return random_cases(attention_backward_case, false, compute, random);
+    Cases cases = random_cases(attention_backward_case, false, compute, random);
+    for (const int64_t head_size : {32, 64, 128}) {
+        for (const int64_t time : {33, 65, 130}) {
+            Setting s{{2, 1, head_size}, 1, time};
+            s.counts_queries = true;
+            cases.push_back(attention_backward_case(s, compute, random));
+        }
+    }
+    return cases;
 }
 Cases training_cases_AttentionBackward(DType compute, Random& random) {
     return training_cases(attention_backward_case, compute, random);
