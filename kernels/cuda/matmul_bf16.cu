@@ -242,7 +242,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     MainLoop<Shape, LoaderA, LoaderB>(shared, warp_row, warp_column)
         .run(a, b, static_cast<int>(end - begin), sums);
 
-    __syncthreads();  // the stages become the epilogue's
+    // The stages become the epilogue's: the loop's last barrier came after their last reading.
     WarpEpilogue<Shape>(shared, of_part(e, blockIdx.y))
         .run(sums, tile.x + warp_row, tile.y + warp_column);
 }
