@@ -9,7 +9,8 @@ namespace {
 
 struct Sizes {
     int64_t batch, time, channels, vocabulary;
-    int64_t positions = 0;  ///< 0: no learned positions
+    int64_t positions = 0;    ///< 0: no learned positions
+    bool all_tokens = false;  ///< of the vocabulary occur, not only some
 };
 
 std::string describe(const char* operation, const Sizes& s, DType compute) {
@@ -47,9 +48,9 @@ Case embedding_backward_case(const Sizes& s, bool accumulate, DType compute, Ran
     const DType accumulation = accumulation_dtype(compute);
     const int64_t rows = s.batch * s.time;
     // Few of the tokens, so that some repeat often and others never occur.
+    const int64_t used = s.all_tokens ? s.vocabulary : std::max<int64_t>(s.vocabulary / 3, 1);
     const size_t tokens =
-        c.input("tokens", DType::i32, {s.batch, s.time},
-                random.integers(rows, 0, std::max<int64_t>(s.vocabulary / 3, 1) - 1));
+        c.input("tokens", DType::i32, {s.batch, s.time}, random.integers(rows, 0, used - 1));
     const size_t d_y =
         c.input("d_y", compute, {s.batch, s.time, s.channels}, random.normal(rows * s.channels));
     std::vector<int64_t> counts(static_cast<size_t>(s.vocabulary));
@@ -140,6 +141,10 @@ Cases random_cases_EmbeddingBackward(DType compute, Random& random) {
         cases.push_back(embedding_backward_case(s, false, compute, random));
         cases.push_back(embedding_backward_case(s, true, compute, random));
     }
+    // Tokens sorted by all their bits, of which the last pass sees one.
+    const Sizes many = {
+        .batch = 2, .time = 4096, .channels = 8, .vocabulary = 1024, .all_tokens = true};
+    cases.push_back(embedding_backward_case(many, false, compute, random));
     return cases;
 }
 
