@@ -93,7 +93,8 @@ Case swiglu_backward_case(int64_t rows, int64_t width, Values values, bool in_pl
     return c;
 }
 
-const Shape kShapes[] = {{1}, {1, 17}, {5, 33}, {2, 3, 64}, {1000}, {3, 4096}, {0, 8}};
+const Shape kShapes[] = {{1},       {1, 17}, {5, 33}, {2, 3, 64}, {1000},
+                         {3, 4096}, {0, 8},  {2047},  {4095}};
 const int64_t kRows[][2] = {{1, 1}, {1, 31}, {3, 8}, {5, 65}, {17, 344}, {2, 2752}, {0, 8}};
 const Values kValues[] = {plain_values, values_with_extremes};
 

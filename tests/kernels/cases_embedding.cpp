@@ -81,10 +81,10 @@ Case embedding_backward_case(const Sizes& s, bool accumulate, DType compute, Ran
     return c;
 }
 
-const Sizes kSmall[] = {{1, 1, 1, 1},      {1, 1, 5, 7, 1},       {2, 3, 17, 5, 3},
-                        {3, 7, 64, 50, 9}, {2, 33, 100, 300, 64}, {4, 16, 31, 11},
-                        {5, 61, 768, 9},   {2, 70, 8, 270000},    {0, 5, 16, 7, 9},
-                        {2, 5, 0, 7, 9},   {3, 21, 40, 30}};
+const Sizes kSmall[] = {
+    {1, 1, 1, 1},    {1, 1, 5, 7, 1}, {2, 3, 17, 5, 3},   {3, 7, 64, 50, 9}, {2, 33, 100, 300, 64},
+    {4, 16, 31, 11}, {5, 61, 768, 9}, {2, 70, 8, 270000}, {0, 5, 16, 7, 9},  {2, 5, 0, 7, 9},
+    {3, 21, 40, 30}, {1, 65, 8, 1},   {1, 3, 257, 5}};
 
 Case rotary_case(const AttentionHeads& heads, int64_t batch, int64_t time, int64_t first,
                  bool inverse, DType compute, Random& random) {
@@ -165,6 +165,8 @@ Cases random_cases_Rotary(DType compute, Random& random) {
         }
     }
     cases.push_back(rotary_case({6, 3, 64}, 0, 5, 2, false, compute, random));
+    // So many rows that a thread of a GPU turns all five heads.
+    cases.push_back(rotary_case({4, 1, 8}, 1, 7000, 0, false, compute, random));
     return cases;
 }
 
