@@ -165,12 +165,21 @@ TEST_F(CudaStreams, CountsExposedCommunication) {
     EXPECT_GT(backend_->exposed_communication_s(), before);
 }
 
+TEST_F(CudaStreams, TimesWhatIsIssued) {
+    const Buffer buffer = allocate(100'000);
+    const double seconds =
+        backend_->seconds_of([&] { backend_->fill_zero(buffer, Stream::compute); });
+    EXPECT_GT(seconds, 0.0);
+    EXPECT_LT(seconds, 60.0);
+}
+
 TEST(CudaDevices, OneThatIsNotThereIsNamed) {
     const int count = count_cuda_devices();
     for (const int device : {-1, count}) {
         expect_usage_error([&] { make_cuda_backend({.device = device}); },
                            {fmt::format("CUDA device {}", device), "CUDA_VISIBLE_DEVICES"});
     }
+    EXPECT_NE(make_cuda_backend({.device = count - 1}), nullptr);
     EXPECT_EQ(cuda_complaint(), "");
 }
 
