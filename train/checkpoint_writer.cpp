@@ -92,6 +92,11 @@ CheckpointWriter::~CheckpointWriter() {
     // A checkpoint whose begin() threw is in no phase.
     if (phase_ == Phase::none || world_.size() > 1) {
         cancelled_ = true;
+        thread_.reset();  // after the job under way
+        // While rank 0 removes the folder another may make a file in it: the last to end leaves
+        // nothing.
+        std::error_code ignored;
+        fs::remove_all(partial_, ignored);
         return;
     }
     try {
